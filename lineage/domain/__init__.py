@@ -1,0 +1,4 @@
+"""The nouns of the project: revisions, artifacts, claims, derivations, advisories, exposures.
+
+Known to every room, knows none of them.
+"""

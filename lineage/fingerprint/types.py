@@ -1,0 +1,96 @@
+"""The fingerprint of one artifact, in memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lineage.domain.revision import Coverage
+from lineage.weights.dtype import DType
+
+SKETCH_K = 32
+"""Buckets per axis of a matrix sketch; vectors are sketched into SKETCH_K**2 buckets."""
+
+PROBE_SIZE = 4096
+"""Positions of a probe, at most: smaller tensors are kept whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Moments of one tensor's values, float64. NaN where they were not measured.
+
+    `zeros` is the share of exact zeros, `kurtosis` the fourth standardised moment (normal: 3).
+    """
+
+    norm: float
+    mean: float
+    std: float
+    kurtosis: float
+    zeros: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPrint:
+    """What we keep of one tensor.
+
+    `digest` (32 bytes) covers dtype, shape and stored bytes; `cast_digest` the values whatever
+    float type stores them. Both are None where only ranges were read, as is `sketch`: float32,
+    (k, k) for matrices, (k*k,) for vectors. `probe` holds the values at `probe_runs(values_shape)`
+    in `probe_dtype`. `informative` is False for what is equal everywhere: constants, rotary
+    tables, position ids, masks; such tensors never count as a match.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    values_shape: tuple[int, ...]
+    quant: str | None
+    nbytes: int
+    informative: bool
+    digest: bytes | None
+    cast_digest: bytes | None
+    sketch: npt.NDArray[np.float32] | None
+    probe_dtype: DType
+    probe: bytes
+    stats: Stats
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaPrint:
+    """What we keep of one low-rank change `scale * up @ down`, from its factors alone.
+
+    `sketch` is that of the (m, n) product with its scale, `probe` its float32 values at
+    `probe_runs(shape)`, `singular` its leading singular values (at most `rank`), `norm` its
+    Frobenius norm.
+    """
+
+    target: str
+    shape: tuple[int, int]
+    rank: int
+    scale: float
+    sketch: npt.NDArray[np.float32]
+    probe: npt.NDArray[np.float32]
+    singular: npt.NDArray[np.float32]
+    norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The fingerprint of one artifact; a value, equal bytes for equal weights and names.
+
+    `tensors` are sorted by name, `deltas` by target. The digests are 32 bytes, None unless
+    `coverage` is full. `metadata` is what the weight file says of itself.
+    """
+
+    format: str
+    coverage: Coverage
+    tensors: tuple[TensorPrint, ...]
+    deltas: tuple[DeltaPrint, ...]
+    model_digest: bytes | None
+    cast_digest: bytes | None
+    metadata: Mapping[str, str]
+    seed: int
+    version: int

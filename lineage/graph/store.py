@@ -1,0 +1,208 @@
+"""The seam behind which the graph is stored."""
+
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from lineage.domain.advisory import Advisory
+from lineage.domain.claim import Claim
+from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
+from lineage.domain.revision import Revision
+
+Node = Hashable
+"""A store's own handle of a revision: an opaque value, good for one open store."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepoState:
+    """How far a crawl got with one repo: what makes crawling again cheap.
+
+    `commit` is the one last read to the end, `mode` with which `--weights`. `problem` is the
+    reason of the last failure and `message` its text, None after a success.
+    """
+
+    repo: str
+    commit: str | None
+    mode: str
+    seen_at: datetime
+    problem: str | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that one crawl or one folder says of one revision, written in one transaction.
+
+    `claims` replace those the store had of this revision. `alias` is the id the repo was asked for
+    under where it now has another.
+    """
+
+    revision: Revision
+    claims: tuple[Claim, ...] = ()
+    state: RepoState | None = None
+    alias: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredEdge:
+    """One line of a bulk import: two revision ids and a relation."""
+
+    parent: str
+    child: str
+    relation: Relation
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a store holds."""
+
+    revisions: int
+    mentioned: int
+    artifacts: int
+    edges: int
+    claims: int
+    unresolved_claims: int
+    advisories: int
+    problems: int
+
+
+class Store(Protocol):
+    """Keeps revisions, edges with evidence, claims, advisories and the crawl's progress.
+
+    Every write is atomic, idempotent and safe to repeat after a crash. Reads see what was
+    committed. Ids are `repo@commit`, or `repo` for a revision that was only mentioned. All
+    iterables of results are sorted by id unless said otherwise, so that stores agree.
+    Raises StoreError (StoreUnavailableError when the connection is gone).
+    """
+
+    url: str
+
+    def close(self) -> None:
+        """Close the store; using it afterwards is an error."""
+        ...
+
+    # --- write -----------------------------------------------------------------------------
+
+    def put_record(self, record: Record) -> None:
+        """Write one revision with its artifacts, claims, state and alias, all or nothing.
+
+        Claims that are resolved become declared edges (`put_derivations`). If the repo was only
+        mentioned before (or under its alias), the edges of the mention move to this revision.
+        """
+        ...
+
+    def put_revisions(self, revisions: Iterable[Revision]) -> int:
+        """Write many revisions without claims (metadata from an import); return how many."""
+        ...
+
+    def put_state(self, state: RepoState) -> None:
+        """Write how far the crawl got with a repo that could not be read."""
+        ...
+
+    def put_derivations(self, derivations: Iterable[Derivation]) -> None:
+        """Join edges into the graph (`merge_derivations`), creating mentioned endpoints."""
+        ...
+
+    def replace_measured(
+        self, derivations: Iterable[Derivation], children: Collection[str]
+    ) -> None:
+        """Replace all measured evidence on edges into `children` by that of `derivations`.
+
+        Edges left without evidence vanish; declared evidence stays.
+        """
+        ...
+
+    def put_events(self, events: Iterable[MergeEvent]) -> None:
+        """Write merges; the same id again replaces."""
+        ...
+
+    def import_edges(self, edges: Iterable[DeclaredEdge], where: str) -> int:
+        """Write declared edges in bulk with `import` evidence naming `where`; return how many.
+
+        Self-loops and duplicates are dropped. Edges already there keep what they have.
+        """
+        ...
+
+    def put_advisory(self, advisory: Advisory) -> None:
+        """Append one version of an advisory; earlier versions stay."""
+        ...
+
+    # --- look up ---------------------------------------------------------------------------
+
+    def revisions(self, ids: Collection[str]) -> list[Revision]:
+        """Return those of `ids` that exist."""
+        ...
+
+    def revisions_of(self, repo: str) -> list[Revision]:
+        """Return all revisions of a repo, through aliases, oldest `modified_at` first."""
+        ...
+
+    def find_digest(self, digest: str) -> list[str]:
+        """Return ids of revisions with `blake3:<model digest>` or a file of `sha256:<hash>`."""
+        ...
+
+    def all_revisions(self) -> Iterator[Revision]:
+        """Yield every revision in order of id, with bounded memory."""
+        ...
+
+    def all_derivations(self) -> Iterator[Derivation]:
+        """Yield every edge in order of (child, parent), with bounded memory."""
+        ...
+
+    def claims(self, child: str) -> list[Claim]:
+        """Return the claims of a revision in the order they were written."""
+        ...
+
+    def derivations_into(self, children: Collection[str]) -> list[Derivation]:
+        """Return the edges into `children` with their evidence, by (child, parent)."""
+        ...
+
+    def derivation(self, parent: str, child: str) -> Derivation | None:
+        """Return one edge with its evidence."""
+        ...
+
+    def events(self, child: str) -> list[MergeEvent]:
+        """Return the merges that made a revision."""
+        ...
+
+    def states(self, repos: Collection[str] | None = None) -> dict[str, RepoState]:
+        """Return the crawl's progress of `repos`, or of all."""
+        ...
+
+    def aliases(self) -> dict[str, str]:
+        """Return old id -> present id."""
+        ...
+
+    def advisories(self, advisory_id: str | None = None) -> list[Advisory]:
+        """Return all versions, of one advisory or of all, by (id, modified)."""
+        ...
+
+    def counts(self) -> Counts:
+        """Return how much the store holds."""
+        ...
+
+    # --- traverse --------------------------------------------------------------------------
+
+    def nodes(self, ids: Collection[str]) -> dict[str, Node]:
+        """Return the handles of those of `ids` that exist."""
+        ...
+
+    def names(self, nodes: Collection[Node]) -> dict[Node, str]:
+        """Return the ids of `nodes`."""
+        ...
+
+    def children(
+        self, frontier: Sequence[Node], statuses: Collection[Status] | None = None
+    ) -> list[tuple[Node, Node]]:
+        """Return `(parent, child)` of all edges out of `frontier`, in one bulk query.
+
+        With `statuses` only edges of such a status. Any order.
+        """
+        ...
+
+    def parents(
+        self, frontier: Sequence[Node], statuses: Collection[Status] | None = None
+    ) -> list[tuple[Node, Node]]:
+        """Return `(parent, child)` of all edges into `frontier`, in one bulk query."""
+        ...

@@ -1,0 +1,1 @@
+"""The jobs: crawl, add, import, infer. Wires sources, weights, fingerprints and store."""

@@ -1,0 +1,1 @@
+"""Advisories to exposures. Knows nothing of where things are stored."""

@@ -1,0 +1,1 @@
+"""How answers are shown: tables, JSON, CSV and the rest; one file per format."""

@@ -1,0 +1,101 @@
+"""The seam behind which weight formats are read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lineage.weights.dtype import DType
+from lineage.weights.roles import Role
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What a header says of one tensor, checked against the file's size.
+
+    `name` is the tensor's own, `shape` as stored, `nbytes` what it takes in the file. `dtype` is
+    the stored element type; `quant` names the scheme (`Q4_0`, `gptq-4`, …) of packed bytes and
+    `values_shape` then the shape of the numbers they hold, else it equals `shape`.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    nbytes: int
+    role: Role
+    quant: str | None = None
+    values_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """A low-rank change of one matrix, `scale * up @ down`, named by what it changes.
+
+    `down` is (r, n), `up` (m, r); convolution kernels are flattened to two dimensions. `scale` is
+    alpha / r (alpha / sqrt(r) for rsLoRA), 1 where the file does not tell. The fields name tensors
+    of the reader.
+    """
+
+    target: str
+    role: Role
+    down: str
+    up: str
+    rank: int
+    shape: tuple[int, int]
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive elements of one tensor in row-major order.
+
+    `raw` are the stored bytes (what a digest reads). `start` is the index of the first element and
+    `count` the number of elements. Valid until the next chunk is asked for.
+    """
+
+    start: int
+    count: int
+    raw: memoryview
+
+
+class WeightReader(Protocol):
+    """Yields the tensors of one artifact, wherever and however it is stored.
+
+    Every reader checks offsets, sizes and overlaps before memory is taken, and raises
+    WeightFormatError naming the file where they do not add up.
+    """
+
+    format: str
+    metadata: Mapping[str, str]
+
+    def tensors(self) -> Sequence[TensorInfo]:
+        """Return all tensors, sorted by name."""
+        ...
+
+    def low_rank(self) -> Sequence[LowRank]:
+        """Return an adapter's low-rank changes, sorted by target; empty for a model."""
+        ...
+
+    def chunks(self, tensor: TensorInfo, chunk_bytes: int) -> Iterator[Chunk]:
+        """Yield the stored bytes of `tensor` in order, at most about `chunk_bytes` each."""
+        ...
+
+    def values(self, tensor: TensorInfo, raw: memoryview) -> npt.NDArray[np.float32]:
+        """Decode packed bytes of one chunk to numbers (only for `quant` tensors)."""
+        ...
+
+    def pieces(
+        self, wanted: Sequence[tuple[TensorInfo, Sequence[tuple[int, int]]]]
+    ) -> list[list[bytes]]:
+        """Return the stored bytes of element runs `(start, count)` of many tensors at once.
+
+        This is the sampled read: only these ranges (for packed tensors the blocks that hold them)
+        are fetched.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the files."""
+        ...
