@@ -170,6 +170,17 @@ class Store(Protocol):
         """Return the crawl's progress of `repos`, or of all."""
         ...
 
+    def all_claims(self) -> Iterator[tuple[str, Claim]]:
+        """Yield `(child, claim)` of every claim, with bounded memory.
+
+        In order of child, those of one child in the order they were written.
+        """
+        ...
+
+    def all_events(self) -> Iterator[MergeEvent]:
+        """Yield every merge in order of id, with bounded memory."""
+        ...
+
     def aliases(self) -> dict[str, str]:
         """Return old id -> present id."""
         ...
