@@ -1,0 +1,97 @@
+"""Infer: give fingerprints to inference, write what it finds."""
+
+from collections.abc import Collection
+from functools import partial
+
+from lineage.domain.derivation import Derivation, Status
+from lineage.domain.errors import FingerprintError
+from lineage.domain.revision import Artifact, Coverage, Revision
+from lineage.fingerprint.file import loads
+from lineage.fingerprint.types import Fingerprint
+from lineage.graph.store import Store
+from lineage.infer.scan import scan
+from lineage.infer.types import Subject
+from lineage.ingest.events import Event, InferReport, OnEvent, Problem, ignore
+from lineage.ingest.vault import Vault
+
+
+def infer(
+    store: Store,
+    vault: Vault,
+    *,
+    revisions: Collection[str] | None = None,
+    device: str = "auto",
+    ignore_claims: bool = False,
+    on_event: OnEvent = ignore,
+) -> InferReport:
+    """Compare fingerprints and write the edges found; return what was done.
+
+    With `revisions` only those are compared, each against all; measured evidence into them is
+    replaced and edges from them to older finds are added. Without, all are compared and all
+    measured evidence is replaced. `device` is `auto`, `cpu` or `cuda`.
+    """
+    subjects, problems = _subjects(store, vault, on_event)
+    new = None if revisions is None else set(revisions)
+    if new is not None and not new & {s.revision for s in subjects}:
+        return InferReport(subjects=len(subjects), problems=tuple(problems))
+
+    def progress(message: str, done: int, total: int) -> None:
+        on_event(Event("infer", message, done=done, total=total))
+
+    findings = scan(
+        subjects, new=new, device=device, ignore_claims=ignore_claims, on_progress=progress
+    )
+    fresh = {s.revision for s in subjects} if new is None else new
+    store.replace_measured([d for d in findings.derivations if d.child in fresh], fresh)
+    store.put_derivations(d for d in findings.derivations if d.child not in fresh)
+    store.put_events(findings.events)
+    for note in findings.notes:
+        on_event(Event("note", message=note))
+    return InferReport(
+        subjects=len(subjects),
+        edges=len(findings.derivations) - _contradicted(findings.derivations),
+        contradicted=_contradicted(findings.derivations),
+        notes=findings.notes,
+        problems=tuple(problems),
+    )
+
+
+def _contradicted(derivations: Collection[Derivation]) -> int:
+    return sum(d.status is Status.CONTRADICTED for d in derivations)
+
+
+def _subjects(store: Store, vault: Vault, on_event: OnEvent) -> tuple[list[Subject], list[Problem]]:
+    """Return every artifact with values to compare, and the fingerprints that are missing."""
+    subjects: list[Subject] = []
+    problems: list[Problem] = []
+    for revision in store.all_revisions():
+        for artifact in revision.artifacts:
+            if artifact.fingerprint is None or artifact.coverage is Coverage.NONE:
+                continue
+            if not vault.has(artifact.fingerprint):
+                text = f"fingerprint of {artifact.name} is not in {vault.url}"
+                problems.append(Problem(revision.id, "missing", text))
+                on_event(Event("problem", revision.id, text))
+                continue
+            subjects.append(_subject(store, vault, revision, artifact))
+    return subjects, problems
+
+
+def _subject(store: Store, vault: Vault, revision: Revision, artifact: Artifact) -> Subject:
+    if artifact.fingerprint is None:
+        raise FingerprintError(f"{revision.id}: {artifact.name} has no fingerprint")
+    return Subject(
+        revision=revision.id,
+        artifact=artifact.name,
+        kind=revision.kind,
+        key=artifact.fingerprint,
+        load=partial(load_fingerprint, vault, artifact.fingerprint),
+        created_at=revision.created_at or revision.modified_at,
+        time_source=revision.time_source,
+        claims=tuple(c for c in store.claims(revision.id) if c.resolved),
+    )
+
+
+def load_fingerprint(vault: Vault, address: str) -> Fingerprint:
+    """Return the fingerprint at `address`; raises FingerprintError where it is not sound."""
+    return loads(vault.get(address))
