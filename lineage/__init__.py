@@ -1,8 +1,13 @@
 """Answer what descends from an open-weight model, how we know, and how much of it is inside."""
 
-from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("lineage")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0.0.0"
+def __getattr__(name: str) -> str:
+    # importlib.metadata costs as much as the rest of `lineage --help`: read it when asked for.
+    if name != "__version__":
+        raise AttributeError(name)
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lineage")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0.0.0"
