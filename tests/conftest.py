@@ -1,0 +1,40 @@
+"""Fixtures and paths that tests of several rooms share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.hub.server import HubServer
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("LINEAGE_SHARED") or ROOT.parent / "shared")
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data; skips where it is not there."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real data at {SHARED}; set LINEAGE_SHARED")
+    return SHARED
+
+
+@pytest.fixture
+def hub_server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[HubServer]":
+    """A running, empty Hub; add repositories with `hub_server.add(Repo(...))`.
+
+    The user's own token and endpoint are kept out of the test.
+    """
+    from huggingface_hub import close_session
+
+    from tests.hub.server import HubServer
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        yield server
+    close_session()

@@ -1,0 +1,1 @@
+"""Tests of the hub room, and the Hub that they run against."""
