@@ -30,8 +30,39 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a scan found: edges with measured evidence (for or against), and the merges."""
+    """What a scan found: edges with measured evidence (for or against), and the merges.
+
+    `judged` are the revisions whose parents were looked for: measured evidence on edges into them
+    that the scan does not repeat is out of date.
+    """
 
     derivations: tuple[Derivation, ...] = ()
     events: tuple[MergeEvent, ...] = ()
+    notes: tuple[str, ...] = ()
+    judged: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How much of one model's or adapter's own change is inside another, with its interval."""
+
+    id: str
+    coefficient: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is inside a model.
+
+    `sources` are the generators (models and adapters with a change of their own) with the
+    coefficient of that change; `unexplained` is the share of the model's change, by norm, that
+    none of them explains. `base` is the model whose weights the changes are relative to.
+    """
+
+    id: str
+    base: str | None
+    sources: tuple[Source, ...]
+    unexplained: float
     notes: tuple[str, ...] = ()

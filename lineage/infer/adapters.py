@@ -1,0 +1,178 @@
+"""Adapters against adapters: copies, rescaled and re-factored ones, checkpoints of one run."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from lineage.domain.derivation import EvidenceKind, Relation
+from lineage.fingerprint.types import DeltaPrint
+from lineage.infer.chance import p_of_z
+from lineage.infer.links import Explanation, Parent
+from lineage.infer.order import claims_parent, may_precede
+from lineage.infer.twins import time_note
+from lineage.infer.views import View
+
+Shape = tuple[int, int]
+
+SAME_RUN = 0.25
+"""Cosine of two adapters from which one continues the other. Independent ones, even of one base
+and rank, stay within a few hundredths of 0; checkpoints of a run were .6 and more."""
+
+COPY = 1 - 1e-5
+"""Cosine from which two adapters are one product, whatever its factors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How two adapters compare: the cosine of their changes, its z, the targets they share."""
+
+    cosine: float
+    z: float
+    targets: int
+
+
+def compare(a: View, b: View) -> Likeness | None:
+    """Compare two adapters over the targets they share; None where they share fewer than half.
+
+    Targets pair up by name where names agree, else within equal shapes by the assignment with the
+    highest cosines. The z-score counts a sketch of k x k numbers as k² independent ones and, for
+    assigned pairs, takes off what choosing the best pairs gains by chance.
+    """
+    pairs, chosen = _pairs(a.deltas, b.deltas)
+    if len(pairs) * 2 < min(len(a.deltas), len(b.deltas)):
+        return None
+    dot = sum(_dot(x, y) for x, y in pairs)
+    aa = sum(_dot(x, x) for x, _ in pairs)
+    bb = sum(_dot(y, y) for _, y in pairs)
+    if aa <= 0 or bb <= 0:
+        return None
+    cosine = dot / (aa * bb) ** 0.5
+    effective = _effective(pairs)
+    z = cosine * effective**0.5
+    if chosen:
+        z -= 3.0  # the expected gain of the best of a few dozen pairings
+    return Likeness(float(cosine), float(z), len(pairs))
+
+
+def _pairs(
+    a: Sequence[DeltaPrint], b: Sequence[DeltaPrint]
+) -> tuple[list[tuple[DeltaPrint, DeltaPrint]], bool]:
+    """Return paired changes and whether they had to be assigned by likeness."""
+    names = {(d.target, d.shape): d for d in b}
+    named = [(d, names[d.target, d.shape]) for d in a if (d.target, d.shape) in names]
+    if len(named) * 2 >= min(len(a), len(b)):
+        return named, False
+    groups: dict[Shape, list[DeltaPrint]] = defaultdict(list)
+    for delta in b:
+        groups[delta.shape].append(delta)
+    ours: dict[Shape, list[DeltaPrint]] = defaultdict(list)
+    for delta in a:
+        ours[delta.shape].append(delta)
+    pairs: list[tuple[DeltaPrint, DeltaPrint]] = []
+    for shape, left in ours.items():
+        right = groups.get(shape, [])
+        if right:
+            cosines = _unit(left) @ _unit(right).T
+            rows, columns = linear_sum_assignment(-np.abs(cosines))
+            pairs += [(left[r], right[c]) for r, c in zip(rows, columns, strict=True)]
+    return pairs, True
+
+
+def _unit(deltas: Sequence[DeltaPrint]) -> npt.NDArray[np.float64]:
+    flat = np.stack([d.sketch.reshape(-1) for d in deltas]).astype(np.float64)
+    unit: npt.NDArray[np.float64] = flat / np.maximum(np.linalg.norm(flat, axis=1)[:, None], 1e-30)
+    return unit
+
+
+def _dot(a: DeltaPrint, b: DeltaPrint) -> float:
+    return float(a.sketch.reshape(-1).astype(np.float64) @ b.sketch.reshape(-1))
+
+
+def _effective(pairs: Sequence[tuple[DeltaPrint, DeltaPrint]]) -> float:
+    """Return how many independent numbers the shared targets amount to, weighted by norm.
+
+    A product of rank r has at most r (m + n) degrees of freedom; the leading singular value often
+    holds most of it, so rank counts as its participation ratio.
+    """
+    weights = np.array([(x.norm * y.norm) for x, y in pairs], dtype=np.float64)
+    counts = np.array(
+        [min(x.sketch.size, _rank(x) * sum(x.shape), _rank(y) * sum(y.shape)) for x, y in pairs]
+    )
+    spread = float((weights**2 / counts).sum())
+    return float(weights.sum() ** 2 / spread) if spread > 0 else 1.0
+
+
+def _rank(delta: DeltaPrint) -> float:
+    energy = delta.singular.astype(np.float64) ** 2
+    total = float(energy.sum())
+    return total**2 / float((energy**2).sum()) if total > 0 else 1.0
+
+
+def adapter_links(views: Sequence[View]) -> list[Explanation]:
+    """Explain adapters by older adapters of the same run: one parent each, the most alike.
+
+    Where times are unknown or equal, a parent is what the child declares, else the smaller change:
+    training moves away from nothing.
+    """
+    found: dict[tuple[int, int], Likeness] = {}
+    for i, a in enumerate(views):
+        for j in range(i + 1, len(views)):
+            likeness = compare(a, views[j])
+            if likeness and abs(likeness.cosine) >= SAME_RUN and abs(likeness.z) > 6:
+                found[i, j] = likeness
+    links = []
+    for child in range(len(views)):
+        rivals = [
+            (abs(found[i, j].cosine), -parent, found[i, j])
+            for i, j in found
+            for parent in ([j] if i == child else [i] if j == child else [])
+            if _comes_first(views[parent], views[child])
+        ]
+        if rivals:
+            _, minus, best = max(rivals, key=lambda r: (round(r[0], 6), r[1]))
+            links.append(_explain(views[-minus], views[child], best))
+    return links
+
+
+def _comes_first(parent: View, child: View) -> bool:
+    if not may_precede(parent, child):
+        return False
+    if parent.time is not None and child.time is not None and parent.time < child.time:
+        return True
+    if claims_parent(child, parent) != claims_parent(parent, child):
+        return claims_parent(child, parent)
+    return (_norm2(parent), parent.id) < (_norm2(child), child.id)
+
+
+def _norm2(view: View) -> float:
+    return sum(float(d.norm) ** 2 for d in view.deltas)
+
+
+def _explain(parent: View, child: View, likeness: Likeness) -> Explanation:
+    same = abs(likeness.cosine) >= COPY
+    ratio = np.copysign((_norm2(child) / _norm2(parent)) ** 0.5, likeness.cosine)
+    exact = same and _equal_tensors(parent, child)
+    return Explanation(
+        child=child.id,
+        relation=Relation.DUPLICATE if same else Relation.FINETUNE,
+        parents=[Parent(parent.id, round(float(ratio), 6) if same else None)],
+        kind=EvidenceKind.DIGEST if exact else EvidenceKind.SKETCH,
+        score=min(abs(likeness.cosine), 1.0),
+        p_value=p_of_z(abs(likeness.z)),
+        method="copy" if same else "continued training",
+        where=f"{parent.subject.artifact} ~ {child.subject.artifact}",
+        detail={
+            "cosine": round(likeness.cosine, 6),
+            "targets": likeness.targets,
+            "time": time_note(parent, child),
+        },
+    )
+
+
+def _equal_tensors(a: View, b: View) -> bool:
+    ours = sorted(t.exact for t in a.tensors if t.exact)
+    return bool(ours) and ours == sorted(t.exact for t in b.tensors if t.exact)

@@ -1,0 +1,132 @@
+"""Families: models whose raw weights agree, stacked so that all comparisons are matrix algebra."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lineage.infer.match import Slot, likeness, match_tensors
+from lineage.infer.views import View
+
+KIN_COSINE = 0.2
+"""Median cosine of raw matrices from which two models are kin. Independent ones stay near 0, even
+heavy continued pretraining stays above .5."""
+
+KIN_SHARE = 0.3
+"""Or share of the smaller model's values whose matrices agree (frankenmerges, grafts)."""
+
+STACK_BYTES = 3 << 30
+"""Memory for stacked probes; larger families keep fewer values of each tensor."""
+
+
+@dataclass(slots=True)
+class Family:
+    """Models stacked along the tensors of the first one.
+
+    `values` is (models, positions) float32, `have` (models, slots) tells which slots a model has;
+    missing ones hold the first model's values. `extra` lists each model's tensors without a slot.
+    `unit` (positions) is the binade of the first model's values, the natural scale of rounding.
+    """
+
+    views: list[View]
+    slots: list[Slot]
+    values: torch.Tensor
+    have: npt.NDArray[np.bool_]
+    index: list[list[int]]
+    extra: list[list[int]]
+    unit: torch.Tensor
+
+    @property
+    def slot_of(self) -> torch.Tensor:
+        """Return the slot number of every stacked position."""
+        sizes = torch.tensor([s.size for s in self.slots])
+        return torch.repeat_interleave(torch.arange(len(self.slots)), sizes)
+
+    def shared(self, *rows: int) -> torch.Tensor:
+        """Return the mask of positions whose slots all of `rows` have."""
+        return torch.from_numpy(self.have[list(rows)].all(axis=0))[self.slot_of]
+
+
+def group_families(views: Sequence[View]) -> list[list[View]]:
+    """Split models into families, each in the order given.
+
+    A model joins the family whose first member it is most like, or founds one. Models need no
+    common names or architecture label, only tensors of common shapes.
+    """
+    families: list[list[View]] = []
+    for view in views:
+        best, best_score = None, 0.0
+        for family in families:
+            leader = family[0]
+            if not (view.shapes.keys() & leader.shapes.keys()):
+                continue
+            cosine, share = likeness(view.tensors, leader.tensors)
+            if cosine < KIN_COSINE and share < KIN_SHARE:
+                continue
+            if max(cosine, share) > best_score:
+                best, best_score = family, max(cosine, share)
+        if best is None:
+            families.append([view])
+        else:
+            best.append(view)
+    return families
+
+
+def stack(views: Sequence[View]) -> Family:
+    """Stack a family's probes on the slots of its first model."""
+    root = views[0]
+    total = sum(t.probe.size for t in root.tensors)
+    share = min(1.0, STACK_BYTES / (4 * max(total, 1) * len(views)))
+    keeps = [max(min(t.probe.size, 256), int(t.probe.size * share)) for t in root.tensors]
+    slots: list[Slot] = []
+    start = 0
+    for tensor, keep in zip(root.tensors, keeps, strict=True):
+        slots.append(Slot(tensor.name, tensor.shape, start, start + keep, tensor.matrix))
+        start += keep
+    values = torch.empty((len(views), start), dtype=torch.float32)
+    have = np.zeros((len(views), len(slots)), dtype=np.bool_)
+    index = [[-1] * len(slots) for _ in views]
+    extra: list[list[int]] = []
+    for row, view in enumerate(views):
+        extra.append(_fill(row, view, root, slots, values, have, index[row]))
+    return Family(list(views), slots, values, have, index, extra, _unit(values[0], slots))
+
+
+def _fill(
+    row: int,
+    view: View,
+    root: View,
+    slots: list[Slot],
+    values: torch.Tensor,
+    have: npt.NDArray[np.bool_],
+    index: list[int],
+) -> list[int]:
+    """Write one model's row of the stack; return its tensors that found no slot."""
+    for slot_number, slot in enumerate(slots):
+        probe = torch.from_numpy(root.tensors[slot_number].probe[: slot.size])
+        values[row, slot.start : slot.stop] = probe
+    used: set[int] = set()
+    for slot_number, other, distance in match_tensors(root.tensors, view.tensors):
+        slot = slots[slot_number]
+        if slot.matrix and distance > 0.8:  # cosine under .2: not the same tensor
+            continue
+        have[row, slot_number] = True
+        index[slot_number] = other
+        used.add(other)
+        values[row, slot.start : slot.stop] = torch.from_numpy(
+            view.tensors[other].probe[: slot.size]
+        )
+    return [i for i in range(len(view.tensors)) if i not in used]
+
+
+def _unit(root: torch.Tensor, slots: Sequence[Slot]) -> torch.Tensor:
+    """Return 2^floor(log2 |w|) of each value, at least a 32nd of its tensor's rms."""
+    unit = torch.empty_like(root)
+    for slot in slots:
+        part = root[slot.start : slot.stop]
+        rms = float(part.square().mean().sqrt()) or 1.0
+        size = part.abs().clamp(min=rms / 32)
+        unit[slot.start : slot.stop] = torch.exp2(torch.floor(torch.log2(size)))
+    return unit

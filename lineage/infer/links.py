@@ -1,0 +1,100 @@
+"""What explains one child, before it becomes edges."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from pydantic import JsonValue
+
+import lineage
+from lineage.domain.derivation import (
+    Alternative,
+    Derivation,
+    Evidence,
+    EvidenceKind,
+    MergeEvent,
+    Relation,
+)
+
+TOOL = f"lineage {lineage.__version__}"
+
+
+@dataclass(slots=True)
+class Parent:
+    """One parent in an explanation: its revision, its weight and the layers taken from it."""
+
+    id: str
+    coefficient: float | None = None
+    layers: str | None = None
+    relation: Relation | None = None
+
+
+@dataclass(slots=True)
+class Explanation:
+    """How one child was made, as the weights tell it.
+
+    `score` is the strength in [0, 1] (of a replay: the share of positions reproduced exactly);
+    `p_value` the chance of it between unrelated models; `detail` the figures behind it.
+    """
+
+    child: str
+    relation: Relation
+    parents: list[Parent]
+    kind: EvidenceKind
+    score: float
+    p_value: float
+    method: str | None = None
+    where: str = ""
+    detail: dict[str, JsonValue] = field(default_factory=dict)
+    parameters: dict[str, JsonValue] = field(default_factory=dict)
+    base: str | None = None
+    alternatives: list[Alternative] = field(default_factory=list)
+
+
+def to_derivations(explanation: Explanation) -> tuple[list[Derivation], MergeEvent | None]:
+    """Turn an explanation into edges with evidence, and a merge into its shared event.
+
+    Parents equal to the child are dropped: a revision is never its own parent.
+    """
+    parents = [p for p in explanation.parents if p.id != explanation.child]
+    event = _event(explanation, parents) if _is_merge(explanation, parents) else None
+    evidence = Evidence(
+        kind=explanation.kind,
+        score=min(max(explanation.score, 0.0), 1.0),
+        p_value=min(max(explanation.p_value, 0.0), 1.0),
+        where=explanation.where,
+        detail=explanation.detail,
+        tool=TOOL,
+    )
+    edges = [
+        Derivation(
+            parent=parent.id,
+            child=explanation.child,
+            relation=parent.relation or explanation.relation,
+            method=explanation.method,
+            coefficient=parent.coefficient,
+            layers=parent.layers,
+            event=event.id if event else None,
+            evidence=(evidence,),
+            alternatives=tuple(explanation.alternatives),
+        )
+        for parent in parents
+    ]
+    return edges, event
+
+
+def _is_merge(explanation: Explanation, parents: Sequence[Parent]) -> bool:
+    merges = {Relation.MERGE, Relation.ADAPTER_MERGE, Relation.MOE}
+    return explanation.relation in merges and bool(parents)
+
+
+def _event(explanation: Explanation, parents: Sequence[Parent]) -> MergeEvent:
+    """Return the merge; its id depends on child, method and parents alone."""
+    named = "\n".join([explanation.child, explanation.method or "", *sorted(p.id for p in parents)])
+    return MergeEvent(
+        id=blake2b(named.encode(), digest_size=12).hexdigest(),
+        child=explanation.child,
+        method=explanation.method,
+        base=explanation.base,
+        parameters=explanation.parameters,
+    )

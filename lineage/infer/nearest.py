@@ -1,0 +1,80 @@
+"""Casts and the nearest older model: what distances alone can say."""
+
+import torch
+
+from lineage.domain.derivation import EvidenceKind, Relation
+from lineage.infer.chance import p_of_cosine, p_of_share
+from lineage.infer.family import Family
+from lineage.infer.grain import Grain, round_to
+from lineage.infer.links import Explanation, Parent
+from lineage.infer.twins import time_note
+
+
+def cosine_to(family: Family, parent: int, child: int) -> tuple[float, int]:
+    """Return the cosine of two members' raw matrices about their means, and the values compared."""
+    parts = [
+        (family.values[parent, s.start : s.stop], family.values[child, s.start : s.stop])
+        for n, s in enumerate(family.slots)
+        if s.matrix and family.have[parent, n] and family.have[child, n]
+    ]
+    dot = aa = bb = 0.0
+    count = 0
+    for a, b in parts:
+        x, y = a.double() - a.double().mean(), b.double() - b.double().mean()
+        dot, aa, bb = dot + float(x @ y), aa + float(x @ x), bb + float(y @ y)
+        count += x.numel()
+    return (dot / (aa * bb) ** 0.5 if aa > 0 and bb > 0 else 0.0), count
+
+
+def equal_share(family: Family, parent: int, child: int, grain: Grain) -> float:
+    """Return the share of values of `child` that `parent` reproduces when cast to `grain`."""
+    mask = family.shared(parent, child)
+    ours = round_to(family.values[parent][mask], grain)
+    return float((ours == family.values[child][mask]).float().mean()) if mask.any() else 0.0
+
+
+def cast_link(family: Family, parent: int, child: int, share: float) -> Explanation:
+    """Explain a child whose values are the parent's after a cast, all but `1 - share` of them."""
+    p, c = family.views[parent], family.views[child]
+    count = int(family.shared(parent, child).sum())
+    return Explanation(
+        child=c.id,
+        relation=Relation.CONVERTED,
+        parents=[Parent(p.id, 1.0)],
+        kind=EvidenceKind.PROBE,
+        score=share,
+        p_value=p_of_share(share, count, 0.05),
+        method=f"cast to {c.grain.value.lower()}",
+        where=f"{p.subject.artifact} -> {c.subject.artifact}",
+        detail={"equal_after_cast": round(share, 6), "values": count, "time": time_note(p, c)},
+    )
+
+
+def finetune_link(
+    family: Family, parent: int, child: int, detail: dict[str, float] | None = None
+) -> Explanation:
+    """Explain a child as trained from its parent."""
+    p, c = family.views[parent], family.views[child]
+    cosine, count = cosine_to(family, parent, child)
+    return Explanation(
+        child=c.id,
+        relation=Relation.FINETUNE,
+        parents=[Parent(p.id, 1.0)],
+        kind=EvidenceKind.SKETCH,
+        score=max(0.0, cosine),
+        p_value=p_of_cosine(cosine, count, len(family.views)),
+        method="training",
+        where=f"{p.subject.artifact} -> {c.subject.artifact}",
+        detail={"cosine": round(cosine, 6), "time": time_note(p, c), **(detail or {})},
+    )
+
+
+def squared_distances(family: Family) -> torch.Tensor:
+    """Return mean squared differences (models, models) in binades, over slots both have."""
+    scaled = (family.values - family.values[0]) / family.unit
+    gram = torch.zeros((len(family.views),) * 2, dtype=torch.float64)
+    for start in range(0, scaled.shape[1], 1 << 16):
+        part = scaled[:, start : start + (1 << 16)].double()
+        gram += part @ part.T
+    norm = gram.diagonal()
+    return (norm[:, None] + norm[None, :] - 2 * gram).clamp(min=0) / max(scaled.shape[1], 1)

@@ -1,0 +1,60 @@
+"""The order of tests: how each model of a family was made from older ones."""
+
+import torch
+
+from lineage.infer.family import Family
+from lineage.infer.grain import Grain
+from lineage.infer.links import Explanation
+from lineage.infer.nearest import cast_link, equal_share, finetune_link, squared_distances
+from lineage.infer.order import claims_parent, may_precede
+
+
+def family_links(family: Family) -> list[Explanation]:
+    """Explain every member of a family that has older members."""
+    gaps = squared_distances(family)
+    links = []
+    for child in range(len(family.views)):
+        link = explain(family, child, candidates(family, child), gaps)
+        if link:
+            links.append(link)
+    return links
+
+
+def candidates(family: Family, child: int) -> list[int]:
+    """Return the rows that may be parents of `child`: older ones, by time or else by position.
+
+    Members are stacked in order of age with unknown and equal times in a fixed order, so that no
+    two models are each other's parents.
+    """
+    views = family.views
+    rows = []
+    for row, view in enumerate(views):
+        if row == child or not may_precede(view, views[child]):
+            continue
+        known = view.time is not None and views[child].time is not None
+        if (known and view.time != views[child].time) or _first(family, row, child):
+            rows.append(row)
+    return rows
+
+
+def _first(family: Family, row: int, child: int) -> bool:
+    """Decide an order that times leave open: by claims, by what a cast lost, by place."""
+    a, b = family.views[row], family.views[child]
+    if claims_parent(a, b) != claims_parent(b, a):
+        return claims_parent(b, a)
+    if a.grain.bits != b.grain.bits:
+        return a.grain.bits > b.grain.bits
+    return row < child
+
+
+def explain(family: Family, child: int, rows: list[int], gaps: torch.Tensor) -> Explanation | None:
+    """Explain one child over its candidates, None where there are none."""
+    if not rows:
+        return None
+    ranked = sorted(rows, key=lambda r: float(gaps[child, r]))
+    grain = family.views[child].grain
+    for row in ranked[:4]:
+        share = equal_share(family, row, child, grain)
+        if share > 0.995 and grain is not Grain.QUANT:
+            return cast_link(family, row, child, share)
+    return finetune_link(family, ranked[0], child)

@@ -1,0 +1,102 @@
+"""The scan: from fingerprints to edges with measured evidence."""
+
+from collections.abc import Callable, Collection, Sequence
+
+from lineage.domain.derivation import Derivation, MergeEvent, merge_derivations
+from lineage.infer.adapters import adapter_links
+from lineage.infer.chance import discoveries
+from lineage.infer.family import group_families, stack
+from lineage.infer.links import Explanation, to_derivations
+from lineage.infer.parents import family_links
+from lineage.infer.twins import duplicate, group_twins
+from lineage.infer.types import Findings, Subject
+from lineage.infer.views import View, open_view
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and out of how much."""
+
+
+def scan(
+    subjects: Sequence[Subject],
+    *,
+    new: Collection[str] | None = None,
+    device: str = "auto",
+    ignore_claims: bool = False,
+    on_progress: Progress | None = None,
+) -> Findings:
+    """Find the parents of every model and adapter among `subjects`.
+
+    With `new`, only edges with one of these revisions as child or as parent are looked for.
+    Claims break ties that weights leave open, unless `ignore_claims`. `device` (auto, cpu, cuda)
+    is where large matrix products run. Edges pass a false-discovery rate of 1 % over the scan.
+    """
+    del device
+    views = []
+    for number, subject in enumerate(subjects):
+        plain = _without_claims(subject) if ignore_claims else subject
+        views.append(open_view(plain))
+        if on_progress:
+            on_progress("opening fingerprints", number + 1, len(subjects))
+    fresh = None if new is None else set(new)
+    links: list[Explanation] = []
+    notes: list[str] = []
+    models = [v for v in views if not v.is_adapter and v.tensors]
+    adapters = [v for v in views if v.is_adapter]
+    originals, copies = group_twins(models)
+    for original in originals:
+        links += [duplicate(original, c) for c in copies[id(original)]]
+    for members in group_families(_by_age(originals)):
+        if len(members) > 1 and _touched(members, fresh):
+            links += family_links(stack(members))
+    links += adapter_links(adapters)
+    return _findings(links, notes, fresh, [v.id for v in views])
+
+
+def _without_claims(subject: Subject) -> Subject:
+    return Subject(
+        subject.revision,
+        subject.artifact,
+        subject.kind,
+        subject.key,
+        subject.load,
+        subject.created_at,
+        subject.time_source,
+    )
+
+
+def _by_age(views: Sequence[View]) -> list[View]:
+    """Sort by creation time, unknown ones last, names breaking ties."""
+    return sorted(views, key=lambda v: (v.time is None, v.time or 0.0, v.id, v.subject.artifact))
+
+
+def _touched(members: Sequence[View], fresh: set[str] | None) -> bool:
+    return fresh is None or any(m.id in fresh for m in members)
+
+
+def _findings(
+    links: Sequence[Explanation], notes: list[str], fresh: set[str] | None, ids: Sequence[str]
+) -> Findings:
+    """Keep what passes false-discovery control, join edges of one pair, and sort."""
+    kept = [
+        link
+        for link, real in zip(links, discoveries([e.p_value for e in links]), strict=True)
+        if real
+    ]
+    edges: dict[tuple[str, str], Derivation] = {}
+    events: dict[str, MergeEvent] = {}
+    for link in kept:
+        found, event = to_derivations(link)
+        for edge in found:
+            if fresh is not None and not {edge.parent, edge.child} & fresh:
+                continue
+            key = edge.child, edge.parent
+            edges[key] = merge_derivations(edges[key], edge) if key in edges else edge
+            if event:
+                events[event.id] = event
+    judged = frozenset(ids) if fresh is None else frozenset(i for i in ids if i in fresh)
+    return Findings(
+        derivations=tuple(edges[k] for k in sorted(edges)),
+        events=tuple(events[k] for k in sorted(events)),
+        notes=tuple(notes),
+        judged=judged,
+    )
