@@ -55,7 +55,11 @@ class DeclaredEdge:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much a store holds."""
+    """How much a store holds.
+
+    `revisions` counts all nodes, `mentioned` those of them that were never read, `problems` the
+    repos whose last crawl failed.
+    """
 
     revisions: int
     mentioned: int
@@ -70,8 +74,18 @@ class Counts:
 class Store(Protocol):
     """Keeps revisions, edges with evidence, claims, advisories and the crawl's progress.
 
-    Every write is atomic, idempotent and safe to repeat after a crash. Reads see what was
-    committed. Ids are `repo@commit`, or `repo` for a revision that was only mentioned. All
+    Every write is idempotent and safe to repeat after a crash. Writes of one thing are atomic;
+    writes of many (`put_revisions`, `put_derivations`, `import_edges`) commit in batches, each
+    atomic. Reads see what was committed. A store may be used from several threads.
+
+    Names: an id of an old name means the present one where the old name has no such node. A repo
+    has a mention, a node without commit, only while none of its revisions is known; a revision is
+    known when it has a commit and was read, or at least dated. Where edges name a repo alone, a
+    child means its newest known revision and a parent the newest not younger than the child (else
+    the oldest), or the mention. Claims without a full commit land by the same rule, again whenever
+    a revision of that repo becomes known, so the order of crawling does not matter.
+
+    Ids are `repo@commit`, or `repo` for a revision that was only mentioned. All
     iterables of results are sorted by id unless said otherwise, so that stores agree.
     Raises StoreError (StoreUnavailableError when the connection is gone).
     """
@@ -87,13 +101,19 @@ class Store(Protocol):
     def put_record(self, record: Record) -> None:
         """Write one revision with its artifacts, claims, state and alias, all or nothing.
 
-        Claims that are resolved become declared edges (`put_derivations`). If the repo was only
-        mentioned before (or under its alias), the edges of the mention move to this revision.
+        Claims that are resolved become declared edges; edges that earlier claims of this revision
+        made lose that evidence, and vanish if they have no other. If the repo was only mentioned
+        before (or under its alias), the edges of the mention move to this revision. With an alias
+        all that the store had under the old name gets the new one. A record without commit only
+        updates the mention, or the state alone where a revision is known.
         """
         ...
 
     def put_revisions(self, revisions: Iterable[Revision]) -> int:
-        """Write many revisions without claims (metadata from an import); return how many."""
+        """Write many revisions without claims (metadata from an import); return how many.
+
+        Fields that are set replace those the store has; others, and artifacts, stay.
+        """
         ...
 
     def put_state(self, state: RepoState) -> None:
@@ -109,7 +129,8 @@ class Store(Protocol):
     ) -> None:
         """Replace all measured evidence on edges into `children` by that of `derivations`.
 
-        Edges left without evidence vanish; declared evidence stays.
+        Edges left without evidence vanish; declared evidence stays, and edges left with nothing
+        else get back the relation, method and coefficient that it declares. All or nothing.
         """
         ...
 
@@ -118,20 +139,25 @@ class Store(Protocol):
         ...
 
     def import_edges(self, edges: Iterable[DeclaredEdge], where: str) -> int:
-        """Write declared edges in bulk with `import` evidence naming `where`; return how many.
+        """Write declared edges in bulk with `import` evidence naming `where`.
 
-        Self-loops and duplicates are dropped. Edges already there keep what they have.
+        Self-loops and duplicates are dropped, the first relation named wins. Edges already there
+        keep what they have. Return how many were new.
         """
         ...
 
     def put_advisory(self, advisory: Advisory) -> None:
-        """Append one version of an advisory; earlier versions stay."""
+        """Append one version of an advisory; earlier versions stay.
+
+        The same version again changes nothing; another content under the same id and `modified`
+        is refused with StoreError.
+        """
         ...
 
     # --- look up ---------------------------------------------------------------------------
 
     def revisions(self, ids: Collection[str]) -> list[Revision]:
-        """Return those of `ids` that exist."""
+        """Return those of `ids` that exist, under their present ids."""
         ...
 
     def revisions_of(self, repo: str) -> list[Revision]:
@@ -140,6 +166,10 @@ class Store(Protocol):
 
     def find_digest(self, digest: str) -> list[str]:
         """Return ids of revisions with `blake3:<model digest>` or a file of `sha256:<hash>`."""
+        ...
+
+    def search(self, text: str, limit: int = 20) -> list[str]:
+        """Return up to `limit` ids that contain `text` in any case: a scan, for hints and lists."""
         ...
 
     def all_revisions(self) -> Iterator[Revision]:
@@ -196,7 +226,7 @@ class Store(Protocol):
     # --- traverse --------------------------------------------------------------------------
 
     def nodes(self, ids: Collection[str]) -> dict[str, Node]:
-        """Return the handles of those of `ids` that exist."""
+        """Return the handles of those of `ids` that exist, by the id asked for."""
         ...
 
     def names(self, nodes: Collection[Node]) -> dict[Node, str]:

@@ -1,0 +1,148 @@
+"""Where claims land and what they make of edges: pure functions, the same for every store."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from lineage.domain.claim import Claim
+from lineage.domain.derivation import Derivation, Evidence, Relation, merge_derivations
+from lineage.domain.ids import is_commit, split_revision_id
+from lineage.graph.tables import Version
+
+EvidenceKey = tuple[str, str]
+_RELATIONS = {relation.value for relation in Relation}
+_ABBREVIATED = re.compile(r"[0-9a-f]{7,63}")
+
+
+def age(version: Version) -> tuple[bool, int, str]:
+    """Order versions from oldest to newest; one without a time counts as oldest."""
+    return version.made is not None, version.made or 0, version.id
+
+
+def land(candidates: Collection[Version], child_made: int | None, commit: str | None) -> str | None:
+    """Return the version that a name without full commit means, None if none is known.
+
+    That is the newest not younger than the child (of any age where the child's is unknown), else
+    the oldest. An abbreviated `commit` narrows the choice where it fits; a branch or tag does not.
+    """
+    known = [v for v in candidates if v.known]
+    if commit and _ABBREVIATED.fullmatch(commit):
+        fitting = [v for v in known if (split_revision_id(v.id)[1] or "").startswith(commit)]
+        known = fitting or known
+    if not known:
+        return None
+    eligible = [v for v in known if child_made is None or v.made is None or v.made <= child_made]
+    return max(eligible, key=age).id if eligible else min(known, key=age).id
+
+
+def pinned(commit: str | None) -> bool:
+    """Tell whether a claim's commit names exactly one revision."""
+    return commit is not None and is_commit(commit)
+
+
+def claim_keys(claims: Iterable[Claim]) -> set[EvidenceKey]:
+    """Return the keys of all evidence that claims can have made."""
+    return {(c.source.evidence.value, c.file) for c in claims if c.resolved}
+
+
+def claimed_edges(
+    child: str, claims: Sequence[Claim], landing: Callable[[Claim], str | None]
+) -> dict[str, Derivation]:
+    """Return the edges, by parent, that the claims of `child` declare.
+
+    Claims of one file on one parent are one witness; figures in which they differ are left out.
+    """
+    groups: dict[tuple[str, EvidenceKey], list[Claim]] = {}
+    for claim in claims:
+        parent = landing(claim) if claim.resolved else None
+        if parent is not None and parent != child:
+            key = (claim.source.evidence.value, claim.file)
+            groups.setdefault((parent, key), []).append(claim)
+    edges: dict[str, Derivation] = {}
+    for (parent, _), group in groups.items():
+        edge = _witness(parent, child, group)
+        edges[parent] = merge_derivations(edges[parent], edge) if parent in edges else edge
+    return edges
+
+
+def _witness(parent: str, child: str, group: Sequence[Claim]) -> Derivation:
+    first = group[0]
+    detail: dict[str, JsonValue] = {"claims": [_words(claim) for claim in group]}
+    relations = {c.relation for c in group} - {None, Relation.UNKNOWN}
+    methods = {c.method for c in group} - {None}
+    coefficients = {c.coefficient for c in group} - {None}
+    if len(relations) == 1:
+        detail["relation"] = str(relations.pop())
+    if len(methods) == 1:
+        detail["method"] = methods.pop()
+    if len(coefficients) == 1:
+        detail["coefficient"] = coefficients.pop()
+    evidence = Evidence(kind=first.source.evidence, where=first.file, detail=detail)
+    return from_words(Derivation(parent=parent, child=child, evidence=(evidence,)))
+
+
+def _words(claim: Claim) -> dict[str, JsonValue]:
+    said = {"raw": claim.raw, "commit": claim.commit, "role": claim.role, "note": claim.note}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def from_words(edge: Derivation) -> Derivation:
+    """Return an edge with its attributes as its declared evidence gives them, nothing else.
+
+    The relation stays where no evidence names one.
+    """
+    relation, method, coefficient = None, None, None
+    for evidence in edge.evidence:
+        if evidence.kind.measured:
+            continue
+        said = evidence.detail
+        if relation is None and said.get("relation") in _RELATIONS:
+            relation = Relation(str(said["relation"]))
+        if method is None and isinstance(said.get("method"), str):
+            method = str(said["method"])
+        number = said.get("coefficient")
+        if coefficient is None and isinstance(number, int | float):
+            coefficient = float(number)
+    return Derivation(
+        parent=edge.parent,
+        child=edge.child,
+        relation=relation or edge.relation,
+        method=method,
+        coefficient=coefficient,
+        evidence=edge.evidence,
+    )
+
+
+def without_measured(edge: Derivation) -> Derivation | None:
+    """Return an edge as words alone declare it, None where no evidence is left."""
+    kept = tuple(e for e in edge.evidence if not e.kind.measured)
+    if len(kept) == len(edge.evidence):
+        return edge
+    return from_words(edge.model_copy(update={"evidence": kept})) if kept else None
+
+
+def without_keys(edge: Derivation, keys: Collection[EvidenceKey]) -> Derivation | None:
+    """Return an edge without the evidence of `keys`, None where none is left.
+
+    What measurements found stays as it is; without any, attributes come from the words left.
+    """
+    kept = tuple(e for e in edge.evidence if e.key not in keys)
+    if len(kept) == len(edge.evidence):
+        return edge
+    if not kept:
+        return None
+    left = edge.model_copy(update={"evidence": kept})
+    return left if any(e.kind.measured for e in kept) else from_words(left)
+
+
+def join(
+    edges: Iterable[Derivation], existing: Mapping[tuple[str, str], Derivation]
+) -> list[Derivation]:
+    """Join edges with each other and with those that exist; leave out what does not change."""
+    joined: dict[tuple[str, str], Derivation] = {}
+    for edge in edges:
+        pair = edge.parent, edge.child
+        old = joined.get(pair) or existing.get(pair)
+        joined[pair] = merge_derivations(old or edge, edge)
+    return [edge for pair, edge in joined.items() if edge != existing.get(pair)]

@@ -1,0 +1,204 @@
+"""One breadth-first search for every store: each node once, with a witness parent."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lineage.domain.derivation import Status
+from lineage.domain.errors import UnknownRefError
+from lineage.graph.store import Node, Store
+
+_SLICE = 50_000  # nodes asked for at once: between slices the clock is looked at
+
+
+class Reached(NamedTuple):
+    """How a node was reached: edges from the nearest root, and the neighbour one step nearer."""
+
+    depth: int
+    witness: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a search found, by id, sorted by (depth, id); roots have depth 0 and no witness.
+
+    Of several witnesses the smallest id is named. `complete` False means that there is more;
+    `stopped_by` then names what cut it short: `max_depth`, `max_nodes`, `deadline`, `interrupt`.
+    """
+
+    nodes: dict[str, Reached]
+    complete: bool = True
+    stopped_by: str | None = None
+
+    def path(self, name: str) -> list[str]:
+        """Return the ids from `name` along witnesses to its root, `name` first."""
+        path = [name]
+        while (witness := self.nodes[path[-1]].witness) is not None:
+            path.append(witness)
+        return path
+
+
+def descendants(
+    store: Store,
+    roots: Collection[str],
+    *,
+    statuses: Collection[Status] | None = None,
+    max_depth: int | None = None,
+    max_nodes: int | None = None,
+    deadline_s: float | None = None,
+) -> Reach:
+    """Return all that descends from `roots` (revision ids), the roots included.
+
+    With `statuses` only edges of such a status are followed. `max_nodes` bounds the answer, roots
+    included; of the level that exceeds it the smallest ids are kept. `deadline_s` is checked
+    between bulk queries; a KeyboardInterrupt ends the search with what was found so far. Raises
+    UnknownRefError for a root that does not exist.
+    """
+    limits = _Limits.starting_now(max_depth, max_nodes, deadline_s)
+    return _search(store, roots, _down(store, statuses), limits)
+
+
+def ancestors(
+    store: Store,
+    roots: Collection[str],
+    *,
+    statuses: Collection[Status] | None = None,
+    max_depth: int | None = None,
+    max_nodes: int | None = None,
+    deadline_s: float | None = None,
+) -> Reach:
+    """Return all that `roots` descend from, as `descendants` does: witnesses are children here."""
+    limits = _Limits.starting_now(max_depth, max_nodes, deadline_s)
+    return _search(store, roots, _up(store, statuses), limits)
+
+
+def shortest_path(
+    store: Store, a: str, b: str, *, statuses: Collection[Status] | None = None
+) -> list[str] | None:
+    """Return the ids of a shortest path from ancestor `a` to descendant `b`, None if none is there.
+
+    Of several the smallest in order of ids. Searches upwards from `b`, since models have few
+    ancestors and may have very many descendants. Raises UnknownRefError for an unknown id.
+    """
+    handles = _handles(store, [a, b])
+    goal = handles[a]
+    limits = _Limits.starting_now(None, None, None)
+    found = _walk(store, [handles[b]], _up(store, statuses), limits, goal)
+    if goal not in found.depths:
+        return None
+    ids = store.names(list(found.depths))
+    path = [goal]
+    while (nearer := found.witness(path[-1], ids)) is not None:
+        path.append(nearer)
+    return [ids[node] for node in path]
+
+
+Step = Callable[[Sequence[Node]], list[tuple[Node, Node]]]
+"""Give `(from, to)` for every edge that leads on from a frontier."""
+
+
+def _down(store: Store, statuses: Collection[Status] | None) -> Step:
+    return lambda frontier: store.children(frontier, statuses)
+
+
+def _up(store: Store, statuses: Collection[Status] | None) -> Step:
+    return lambda frontier: [(child, parent) for parent, child in store.parents(frontier, statuses)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    depth: int | None
+    nodes: int | None
+    deadline: float | None
+
+    @classmethod
+    def starting_now(cls, depth: int | None, nodes: int | None, seconds: float | None) -> "_Limits":
+        return cls(depth, nodes, None if seconds is None else time.monotonic() + seconds)
+
+    def late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+
+@dataclass(slots=True)
+class _Found:
+    """Nodes by handle. `first` holds one witness each, `ties` the others where there are any."""
+
+    depths: dict[Node, int]
+    first: dict[Node, Node] = field(default_factory=dict)
+    ties: dict[Node, list[Node]] = field(default_factory=dict)
+    stopped_by: str | None = None
+
+    def witness(self, node: Node, ids: dict[Node, str]) -> Node | None:
+        first = self.first.get(node)
+        if first is None or node not in self.ties:
+            return first
+        return min([first, *self.ties[node]], key=lambda tied: ids.get(tied, ""))
+
+
+def _handles(store: Store, ids: Collection[str]) -> dict[str, Node]:
+    handles = store.nodes(ids)
+    for name in ids:
+        if name not in handles:
+            raise UnknownRefError(f"'{name}' is not in {store.url}")
+    return handles
+
+
+def _search(store: Store, roots: Collection[str], step: Step, limits: _Limits) -> Reach:
+    handles = _handles(store, roots)
+    found = _walk(store, list(dict.fromkeys(handles.values())), step, limits, None)
+    ids = store.names(list(found.depths))
+    reached = [
+        (depth, ids[node], None if (w := found.witness(node, ids)) is None else ids.get(w))
+        for node, depth in found.depths.items()
+        if node in ids
+    ]
+    reached.sort(key=lambda entry: entry[:2])
+    nodes = {name: Reached(depth, witness) for depth, name, witness in reached}
+    return Reach(nodes, found.stopped_by is None, found.stopped_by)
+
+
+def _walk(
+    store: Store, roots: Sequence[Node], step: Step, limits: _Limits, goal: Node | None
+) -> _Found:
+    """Search level by level until nothing is new, a limit is met or `goal` was reached."""
+    found = _Found(dict.fromkeys(roots, 0))
+    frontier, depth = roots, 0
+    try:
+        while frontier and goal not in found.depths:
+            depth += 1
+            level: dict[Node, int] = {}
+            for origin, node in _edges(frontier, step, limits, found):
+                if node in found.depths:
+                    continue
+                if node not in level:
+                    level[node] = depth
+                    found.first[node] = origin
+                elif found.first[node] != origin:
+                    found.ties.setdefault(node, []).append(origin)
+            if level and limits.depth is not None and depth > limits.depth:
+                found.stopped_by = "max_depth"
+                break
+            if limits.nodes is not None and len(found.depths) + len(level) > limits.nodes:
+                level = _smallest(store, level, max(0, limits.nodes - len(found.depths)))
+                found.stopped_by = "max_nodes"
+            found.depths.update(level)
+            frontier = list(level) if found.stopped_by is None else []
+    except KeyboardInterrupt:
+        found.stopped_by = "interrupt"
+    return found
+
+
+def _edges(
+    frontier: Sequence[Node], step: Step, limits: _Limits, found: _Found
+) -> Iterator[tuple[Node, Node]]:
+    for start in range(0, len(frontier), _SLICE):
+        if limits.late():
+            found.stopped_by = "deadline"
+            return
+        yield from step(frontier[start : start + _SLICE])
+
+
+def _smallest(store: Store, level: dict[Node, int], room: int) -> dict[Node, int]:
+    ids = store.names(list(level))
+    return {node: level[node] for node in sorted(ids, key=ids.__getitem__)[:room]}
