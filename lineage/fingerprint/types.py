@@ -12,15 +12,21 @@ from lineage.weights.dtype import DType
 SKETCH_K = 32
 """Buckets per axis of a matrix sketch; vectors are sketched into SKETCH_K**2 buckets."""
 
+VERSION = 1
+"""Of what a fingerprint means and how it is laid out: raised whenever either changes."""
+
 PROBE_SIZE = 4096
 """Positions of a probe, at most: smaller tensors are kept whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Moments of one tensor's values, float64. NaN where they were not measured.
+    """Moments of one tensor's values, float64; NaN and infinite values count as zeros.
 
     `zeros` is the share of exact zeros, `kurtosis` the fourth standardised moment (normal: 3).
+    Under full coverage `norm` and `zeros` are of all values, the others of all values of tensors up
+    to about 2 million values and of every eighth block of larger ones. Under sampled coverage all
+    are estimated from the probe (the norm scaled to the whole). NaN where nothing was measured.
     """
 
     norm: float
@@ -38,9 +44,10 @@ class TensorPrint:
 
     `digest` (32 bytes) covers dtype, shape and stored bytes; `cast_digest` the values whatever
     float type stores them. Both are None where only ranges were read, as is `sketch`: float32,
-    (k, k) for matrices, (k*k,) for vectors. `probe` holds the values at `probe_runs(values_shape)`
-    in `probe_dtype`. `informative` is False for what is equal everywhere: constants, rotary
-    tables, position ids, masks; such tensors never count as a match.
+    (k, k) for matrices, (k*k,) for vectors and scalars, None for what holds no weights (integers
+    of 16 bits and more, booleans, complex numbers). `probe` holds the values at
+    `probe_runs(values_shape)` in `probe_dtype`. `informative` is False for what is equal
+    everywhere: constants, rotary tables, position ids, masks; such tensors never count as a match.
     """
 
     name: str

@@ -1,0 +1,98 @@
+"""Adapters: what is kept of a low-rank change, from its factors alone."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lineage.domain.errors import FingerprintError
+from lineage.fingerprint.probe import probe_runs
+from lineage.fingerprint.sketch import sketch_product
+from lineage.fingerprint.torchside import TORCH_TYPES, as_tensor
+from lineage.fingerprint.types import DeltaPrint
+from lineage.weights.reader import LowRank, TensorInfo, WeightReader
+
+_CHUNK = 1 << 24
+
+Factor = npt.NDArray[np.float64]
+
+
+def read_delta(
+    reader: WeightReader, infos: dict[str, TensorInfo], change: LowRank
+) -> tuple[DeltaPrint, int]:
+    """Return what is kept of `change`, and how many bytes its factors took.
+
+    Raises FingerprintError where the factors are not what `change` says.
+    """
+    rows, columns = change.shape
+    up = _factor(reader, infos, change, change.up, (rows, change.rank))
+    down = _factor(reader, infos, change, change.down, (change.rank, columns))
+    size = infos[change.up].nbytes + infos[change.down].nbytes
+    singular = singular_values(up, down) * abs(change.scale)
+    return DeltaPrint(
+        target=change.target,
+        shape=(rows, columns),
+        rank=change.rank,
+        scale=change.scale,
+        sketch=sketch_product(up, down, change.scale),
+        probe=probe_product(up, down, change.scale),
+        singular=singular.astype(np.float32),
+        norm=float(np.sqrt(np.square(singular).sum())),
+    ), size
+
+
+def probe_product(up: Factor, down: Factor, scale: float) -> npt.NDArray[np.float32]:
+    """Return the values of `scale * up @ down` at `probe_runs` of its shape, r products each."""
+    columns = down.shape[1]
+    parts: list[Factor] = []
+    for start, count in probe_runs((len(up), columns)):
+        # Row by row of the run: at most 4,096 rows, of which each is seen once.
+        first, last = start // columns, (start + count - 1) // columns
+        if last - first > 1:
+            whole = np.einsum("ir,rj->ij", up[first : last + 1], down).reshape(-1)
+            parts.append(whole[start - first * columns :][:count])
+            continue
+        for row in range(first, last + 1):
+            low = max(start, row * columns) - row * columns
+            high = min(start + count, (row + 1) * columns) - row * columns
+            parts.append(np.einsum("r,rj->j", up[row], down[:, low:high]))
+    joined = np.concatenate(parts) if parts else np.zeros(0)
+    return np.asarray(scale * joined, np.float32)
+
+
+def singular_values(up: Factor, down: Factor) -> Factor:
+    """Return the singular values of `up @ down`, largest first, from QR of the two thin factors.
+
+    `up @ down = Q1 (R1 R2^T) Q2^T`: those of the small matrix R1 R2^T are those of the product.
+    """
+    if not min(up.size, down.size):
+        return np.zeros(0)
+    left = torch.linalg.qr(torch.from_numpy(up), mode="r").R
+    right = torch.linalg.qr(torch.from_numpy(np.ascontiguousarray(down.T)), mode="r").R
+    return np.asarray(torch.linalg.svdvals(left @ right.T).numpy(), np.float64)
+
+
+def _factor(
+    reader: WeightReader,
+    infos: dict[str, TensorInfo],
+    change: LowRank,
+    name: str,
+    shape: tuple[int, int],
+) -> Factor:
+    info = infos.get(name)
+    if info is None or prod(info.shape) != prod(shape) or info.dtype not in TORCH_TYPES:
+        found = "missing" if info is None else f"{info.dtype} {list(info.shape)}"
+        raise FingerprintError(
+            f"adapter factor '{name}' of '{change.target}' is {found},"
+            f" where floats of {list(shape)} are needed"
+        )
+    parts: list[npt.NDArray[Any]] = [
+        as_tensor(chunk.raw, info.dtype).to(torch.float64).numpy()
+        for chunk in reader.chunks(info, _CHUNK)
+    ]
+    values = np.concatenate(parts) if parts else np.zeros(0)
+    if len(values) != prod(shape):
+        raise FingerprintError(f"adapter factor '{name}' holds {len(values)} values")
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).reshape(shape)

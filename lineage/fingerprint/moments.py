@@ -1,0 +1,87 @@
+"""Moments of a tensor's values in one pass over its canonical blocks."""
+
+from math import nan, sqrt
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lineage.fingerprint.types import Stats
+
+STRIDE = 8
+"""Of a tensor of more than `STRIDE` blocks, every eighth is looked at in full."""
+
+NO_STATS = Stats(nan, nan, nan, nan, nan, nan, nan)
+
+
+class Moments:
+    """Gather norm and zeros of all blocks; mean, deviation, kurtosis and extremes of every eighth.
+
+    Partial sums are float32 inside a block and float64 across blocks. Blocks depend on the shape
+    alone, so that chunks and threads change nothing.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self._stride = STRIDE if blocks > STRIDE else 1
+        self._seen = 0
+        self._count = self._sampled = self._zeros = 0
+        self._square = 0.0
+        self._shift = 0.0
+        self._sums = [0.0, 0.0, 0.0, 0.0]
+        self._low, self._high = np.inf, -np.inf
+
+    def add(self, block: torch.Tensor, squares: float) -> None:
+        """Add a block of float32 values, all finite; `squares` is the sum of their squares."""
+        if self._seen % self._stride == 0:
+            self._look(block)
+        self._seen += 1
+        self._count += len(block)
+        self._square += squares
+        self._zeros += count_zeros(block)
+
+    def _look(self, block: torch.Tensor) -> None:
+        if self._seen == 0:
+            # Moments about a value near the mean: those about zero would cancel.
+            self._shift = block.mean().item()
+        low, high = torch.aminmax(block)
+        self._low, self._high = min(self._low, low.item()), max(self._high, high.item())
+        off = block - self._shift
+        second = off * off
+        parts = (off.sum(), second.sum(), torch.dot(second, off), torch.dot(second, second))
+        self._sums = [a + b.item() for a, b in zip(self._sums, parts, strict=True)]
+        self._sampled += len(block)
+
+    def result(self) -> Stats:
+        """Return the moments; NaN for a tensor without values."""
+        if not self._count:
+            return NO_STATS
+        m1, m2, m3, m4 = (s / self._sampled for s in self._sums)
+        variance = max(0.0, m2 - m1 * m1)
+        fourth = m4 - 4 * m1 * m3 + 6 * m1 * m1 * m2 - 3 * m1**4
+        return Stats(
+            norm=sqrt(self._square),
+            mean=self._shift + m1,
+            std=sqrt(variance),
+            kurtosis=fourth / variance**2 if variance**2 > 0 else nan,
+            zeros=self._zeros / self._count,
+            low=self._low,
+            high=self._high,
+        )
+
+
+def square(block: torch.Tensor) -> float:
+    """Return the sum of squares of a float32 block, in double where float32 over- or underflows.
+
+    It is finite if and only if all values are.
+    """
+    total = torch.dot(block, block).item()
+    if 1e-30 < total < np.inf:
+        return total
+    wide = block.double()
+    return torch.dot(wide, wide).item()
+
+
+def count_zeros(block: torch.Tensor) -> int:
+    """Return how many values of a float32 block are zero, of either sign."""
+    bits: npt.NDArray[np.int32] = block.view(torch.int32).numpy()
+    return len(bits) - int(np.count_nonzero(bits << 1))
