@@ -18,6 +18,10 @@ class TensorInfo:
     `name` is the tensor's own, `shape` as stored, `nbytes` what it takes in the file. `dtype` is
     the stored element type; `quant` names the scheme (`Q4_0`, `gptq-4`, …) of packed bytes and
     `values_shape` then the shape of the numbers they hold, else it equals `shape`.
+
+    With dtype `QUANT` elements are the numbers packed inside, counted in `values_shape`, `block` of
+    them to a block, and `WeightReader.values` decodes them. A `quant` beside an ordinary dtype is
+    only a label: the elements are the stored integers or floats, to be read like any others.
     """
 
     name: str
@@ -27,6 +31,7 @@ class TensorInfo:
     role: Role
     quant: str | None = None
     values_shape: tuple[int, ...] = ()
+    block: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ class Chunk:
 class WeightReader(Protocol):
     """Yields the tensors of one artifact, wherever and however it is stored.
 
+    `format` is the container (`safetensors`, `torch`, `gguf`), with `+peft-adapter`,
+    `+diffusers-adapter` or `+kohya-adapter` behind it for adapters.
+
     Every reader checks offsets, sizes and overlaps before memory is taken, and raises
     WeightFormatError naming the file where they do not add up.
     """
@@ -91,8 +99,8 @@ class WeightReader(Protocol):
     ) -> list[list[bytes]]:
         """Return the stored bytes of element runs `(start, count)` of many tensors at once.
 
-        This is the sampled read: only these ranges (for packed tensors the blocks that hold them)
-        are fetched.
+        This is the sampled read: only these ranges are fetched. Runs of packed tensors are widened
+        to whole blocks: their bytes begin at element `start // block * block`.
         """
         ...
 
