@@ -1,0 +1,1 @@
+"""Programs of the repository: the demo, the zoo, benchmarks, generated files."""

@@ -1,0 +1,23 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.zoo.truth import Truth, read_truth
+
+REPO = Path(__file__).parents[2]
+
+
+def build(module: str, out: Path, *arguments: str) -> Truth:
+    """Build a zoo in a process of its own, as users do, and return its truth."""
+    command = [sys.executable, "-m", f"scripts.zoo.{module}", str(out), *arguments]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return read_truth(out)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
+    out = tmp_path_factory.mktemp("zoo") / "demo"
+    return out, build("demo", out)
