@@ -7,6 +7,7 @@ from typing import Any
 from lineage.domain.errors import LineageError, UnsupportedWeightsError, WeightFormatError
 from lineage.domain.revision import FileInfo
 from lineage.hub.blob import Blob
+from lineage.weights.adapters import wrap_adapter
 from lineage.weights.base import ContainerReader
 from lineage.weights.layout import ArtifactSpec
 from lineage.weights.reader import WeightReader
@@ -50,7 +51,9 @@ def _open(
         raise WeightFormatError(
             f"{spec.name} has shards of different formats: {', '.join(sorted(formats))}"
         )
-    return _OPENERS[formats.pop()](spec, blobs, texts)
+    reader = _OPENERS[formats.pop()](spec, blobs, texts)
+    config = small_json(texts(spec.config) if spec.config else None)
+    return wrap_adapter(reader, config) or reader
 
 
 def _safetensors(

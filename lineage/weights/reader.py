@@ -40,7 +40,9 @@ class LowRank:
 
     `down` is (r, n), `up` (m, r); convolution kernels are flattened to two dimensions. `scale` is
     alpha / r (alpha / sqrt(r) for rsLoRA), 1 where the file does not tell. The fields name tensors
-    of the reader.
+    of the reader. The product has the orientation of a linear layer, (out, in); where
+    `role.transposed` (GPT-2's Conv1D, embeddings) the changed matrix is stored as its transpose.
+    With `role.detail` `dora` it changes the direction only: columns are rescaled afterwards.
     """
 
     target: str
