@@ -28,8 +28,6 @@ def hub_server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[HubServer]":
 
     The user's own token and endpoint are kept out of the test.
     """
-    from huggingface_hub import close_session
-
     from tests.hub.server import HubServer
 
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
@@ -37,4 +35,3 @@ def hub_server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[HubServer]":
     with HubServer() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         yield server
-    close_session()

@@ -23,6 +23,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 import lineage
 from lineage.domain.errors import SourceError
+from lineage.domain.ids import is_repo_id
 from lineage.hub.refusal import FAULTS, refusal
 from lineage.hub.retry import Retrier
 
@@ -111,9 +112,11 @@ class HubClient:
             path += f"/revision/{quote(revision, safe='')}"
         what = f"{repo}@{revision}" if revision else repo
         data, _ = self.get_json(path, {"expand": list(expand)} if expand else {}, what)
-        if not isinstance(data, dict) or not isinstance(data.get("id"), str):
+        name = data.get("id") if isinstance(data, dict) else None
+        if not isinstance(name, str) or not is_repo_id(name):
             raise SourceError(f"{what}: the answer is no model", reason="invalid")
-        return data
+        found: dict[str, Any] = data
+        return found
 
     def beginning(self, repo: str, commit: str, path: str, limit: int) -> bytes:
         """Return one file whole, or its first `limit` bytes where it is longer."""

@@ -95,13 +95,13 @@ class HubSource:
         return Snapshot(
             revision,
             tuple(files),
-            self._claims(revision, texts, tags_of(info)),
+            self.settle(revision, read_claims(revision.repo, texts, tags_of(info))),
             renamed_from=listing.renamed_from or (listing.repo if listing.repo != repo else None),
             notes=tuple(notes),
         )
 
     def _tree(self, repo: str, commit: str) -> Sequence[FileInfo]:
-        path = f"/api/models/{quote(repo)}/tree/{commit}"
+        path = f"/api/models/{quote(repo)}/tree/{quote(commit, safe='')}"
         pages = self._client.pages(path, {"recursive": "true"}, f"files of {repo}")
         return file_infos(entry for page in pages for entry in page)
 
@@ -126,14 +126,10 @@ class HubSource:
             return texts, [*notes, "gated: claims from the public card and tags only"], error
         return texts, notes, None
 
-    def _claims(
-        self, revision: Revision, texts: dict[str, bytes], tags: Sequence[str]
-    ) -> tuple[Claim, ...]:
+    def settle(self, revision: Revision, claims: Sequence[Claim]) -> tuple[Claim, ...]:
+        """Look up the repositories that claims of `revision` name, each once for all revisions."""
         made = revision.modified_at
-        return tuple(
-            self._parents.settle(claim, revision.repo, made)
-            for claim in read_claims(revision.repo, texts, tags)
-        )
+        return tuple(self._parents.settle(claim, revision.repo, made) for claim in claims)
 
     def blob(self, snapshot: Snapshot, file: FileInfo) -> RemoteBlob:
         """Open one file of the snapshot for ranged reads; nothing is asked before it is read."""

@@ -77,6 +77,9 @@ class Place:
         Raises SourceError (`changed`, `invalid`), or TruncatedBodyError for a range that was not
         asked for, which another try may put right.
         """
+        coding = response.headers.get("Content-Encoding", "identity")
+        if coding != "identity":  # offsets would count compressed bytes
+            raise SourceError(f"{self.what}: is only given as {coding}", reason="invalid")
         etag = response.headers.get("ETag")
         with self._lock:
             known = link.etag

@@ -13,14 +13,21 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ckpt")
 
 
 def as_text(value: object) -> str | None:
-    """Return `value` where it is text that says something."""
-    return value if isinstance(value, str) and value else None
+    """Return `value` where it is text that says something and can be stored."""
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON allows
+        return None
+    return value
 
 
 def as_count(value: object) -> int | None:
-    """Return `value` where it is a whole number from 0."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and isinstance(value, int) and value >= 0 else None
+    """Return `value` where it is a whole number from 0 that stores can hold."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value < 2**63 else None
 
 
 def as_time(value: object) -> datetime | None:
@@ -29,9 +36,9 @@ def as_time(value: object) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(value)
-    except ValueError:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def as_commit(value: object) -> str | None:
@@ -62,7 +69,8 @@ def file_infos(entries: Iterable[Mapping[str, Any]]) -> list[FileInfo]:
 def tags_of(info: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a model's tags that are text."""
     tags = info.get("tags")
-    return tuple(t for t in tags if isinstance(t, str)) if isinstance(tags, list) else ()
+    texts = map(as_text, tags) if isinstance(tags, list) else ()
+    return tuple(t for t in texts if t)
 
 
 def revision_of(info: Mapping[str, Any], commit: str, files: Sequence[FileInfo]) -> Revision:

@@ -1,7 +1,7 @@
 """Files of a Hub as blobs: resolved once, read in ranges, taken up again where they broke off."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, wait
 from contextlib import ExitStack
 
 import httpx2
@@ -76,19 +76,42 @@ class RemoteBlob:
         return self._pool().map(lambda s: self.read(s.offset, s.length), spans)
 
     def stream(self, offset: int, length: int, chunk: int) -> Iterator[memoryview]:
-        """Yield `length` bytes from `offset` in pieces of `chunk`, all in one reused buffer."""
+        """Yield `length` bytes from `offset` in pieces of `chunk`, in two buffers that take turns.
+
+        While the caller works on one piece the next one is on its way, where there is a pool.
+        """
         check_range(self.name, self.size, offset, length)
         if chunk < 1:
             raise ValueError("chunk must be at least 1")
-        buffer = memoryview(bytearray(min(chunk, length)))
+        sizes = [min(chunk, length - at) for at in range(0, length, chunk)]
         with _Download(self._place, offset, offset + length) as download:
-            for at in range(offset, offset + length, chunk):
-                piece = buffer[: min(chunk, offset + length - at)]
-                download.fill(piece)
-                yield piece
+            if self._pool is None or len(sizes) < 2:
+                buffer = memoryview(bytearray(min(chunk, length)))
+                for size in sizes:
+                    download.fill(buffer[:size])
+                    yield buffer[:size]
+            else:
+                yield from _ahead(download, sizes, self._pool())
 
     def close(self) -> None:
         """Do nothing: connections belong to the session."""
+
+
+def _ahead(download: "_Download", sizes: Sequence[int], pool: Executor) -> Iterator[memoryview]:
+    """Yield pieces of `sizes` while `pool` fetches the one after."""
+    buffers = [memoryview(bytearray(sizes[0])) for _ in range(2)]
+    coming = pool.submit(download.fill, buffers[0][: sizes[0]])
+    try:
+        for i, size in enumerate(sizes):
+            coming.result()
+            if i + 1 < len(sizes):
+                following = buffers[(i + 1) % 2][: sizes[i + 1]]
+                coming = pool.submit(download.fill, following)
+            yield buffers[i % 2][:size]
+    finally:
+        # Whoever stops early must not have the download closed under the thread that fills.
+        coming.cancel()
+        wait([coming])
 
 
 class _Download:

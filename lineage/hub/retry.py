@@ -142,6 +142,11 @@ class Retrier:
     def _stop(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
         limited = error is not None and status_of(error) == 429
-        if state.attempt_number >= (_MOST_LIMITS if limited else self.attempts):
-            return True
-        return state.idle_for + state.upcoming_sleep > self.patience
+        most = _MOST_LIMITS if limited else self.attempts
+        tired = state.idle_for + state.upcoming_sleep > self.patience
+        if state.attempt_number < most and not tired:
+            return False
+        with self._lock:  # who gives up has not waited, and must before the next request
+            if self._holder == threading.get_ident():
+                self._holder = 0
+        return True

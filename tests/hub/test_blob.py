@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -284,6 +285,28 @@ def test_small_files_come_from_the_hub_itself(
     blob = source.blob(*opened(source, "vocab.txt"))
     assert blob.read(8, 5) == b"text\n"
     assert not hub_server.log.find("cdn")
+
+
+def test_a_stream_may_be_left_early(hub_server: HubServer, blob: Blob) -> None:
+    pieces = blob.stream(0, len(DATA), 10_000)
+    assert bytes(next(pieces)) == DATA[:10_000]
+    pieces.close()  # type: ignore[attr-defined]
+    assert blob.read(5, 5) == DATA[5:10]
+
+
+def test_a_piece_holds_until_the_next_is_asked_for(hub_server: HubServer, blob: Blob) -> None:
+    for i, piece in enumerate(blob.stream(0, 400_000, 100_000)):
+        time.sleep(0.05)  # the next one has arrived by now
+        assert bytes(piece) == DATA[i * 100_000 : (i + 1) * 100_000]
+
+
+def test_a_stream_that_fails_says_so_in_its_place(hub_server: HubServer, blob: Blob) -> None:
+    hub_server.faults.add(CDN, "truncate", at=150_000)
+    hub_server.faults.add(CDN, "status:404", times=100)
+    pieces = blob.stream(0, len(DATA), 100_000)
+    assert bytes(next(pieces)) == DATA[:100_000]
+    with pytest.raises(SourceError):
+        next(pieces)
 
 
 def test_a_big_file_is_streamed_in_little_memory(

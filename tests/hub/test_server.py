@@ -1,6 +1,9 @@
 """The test Hub, driven by the real client: what it does not do right would hide our own faults."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -202,3 +205,20 @@ def test_a_folder_is_served(tmp_path: Path) -> None:
         assert [m.downloads for m in found] == [3, 2, 1]
         files = api.model_info("a/third").siblings or []
         assert [s.rfilename for s in files] == ["config.json"]
+
+
+def test_a_folder_is_served_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "a/one").mkdir(parents=True)
+    (tmp_path / "a/one/config.json").write_text("{}")
+    command = [sys.executable, "-m", "tests.hub.server", str(tmp_path)]
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        assert process.stdout is not None
+        name, _, endpoint = process.stdout.readline().strip().partition("=")
+        try:
+            assert name == "HF_ENDPOINT"
+            found = HfApi(endpoint=endpoint, token=False).list_models()
+            assert [m.id for m in found] == ["a/one"]
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0

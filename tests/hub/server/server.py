@@ -153,7 +153,7 @@ class HubServer:
     def start(self) -> Self:
         for listener in (self._hub, self._cdn):
             threading.Thread(
-                target=listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+                target=listener.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
             ).start()
         return self
 
