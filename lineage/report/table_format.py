@@ -1,0 +1,140 @@
+"""Tables for people: by rich on a terminal, plain columns into a pipe."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from lineage.report.answer import Answer, Cell, Table
+from lineage.report.text import clean, number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MOST_RICH_ROWS = 2_000  # rich lays out some thousand rows a second
+_COLOURS = {
+    "affected": "bold red",
+    "contradicted": "bold red",
+    "under_investigation": "yellow",
+    "declared": "yellow",
+    "unresolved": "yellow",
+    "unchecked": "yellow",
+    "not_affected": "green",
+    "measured": "green",
+    "corroborated": "green",
+    "confirmed": "green",
+}
+
+
+class TableReporter:
+    """Writes facts, tables and notes."""
+
+    def write(self, answer: Answer, out: TextIO) -> None:
+        """Write to a terminal with colours and folded cells, else with one line for each row."""
+        few = sum(len(table.rows) for table in answer.tables) <= _MOST_RICH_ROWS
+        if out.isatty() and few:
+            _write_rich(answer, out)
+        else:
+            _write_plain(answer, out)
+
+
+def shown(cell: Cell) -> str:
+    """Return a cell as people read it."""
+    if cell is None:
+        return "-"
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return clean(cell) if isinstance(cell, str) else number(cell)
+
+
+def _told(table: Table) -> Table:
+    """Return the table without columns in which no row has anything."""
+    kept = [i for i in range(len(table.columns)) if any(row[i] is not None for row in table.rows)]
+    return Table(
+        tuple(table.columns[i] for i in kept),
+        [tuple(row[i] for i in kept) for row in table.rows],
+        table.title,
+        table.empty,
+    )
+
+
+def _write_plain(answer: Answer, out: TextIO) -> None:
+    blocks: list[list[str]] = []
+    if answer.title:
+        blocks.append([clean(answer.title)])
+    if answer.facts:
+        width = max(len(name) for name, _ in answer.facts)
+        blocks.append([f"{name:<{width}}  {shown(cell)}" for name, cell in answer.facts])
+    blocks += [_plain_table(table) for table in answer.tables if table.rows or table.empty]
+    if answer.notes:
+        blocks.append([clean(note) for note in answer.notes])
+    out.write("\n\n".join("\n".join(block) for block in blocks) + "\n" if blocks else "")
+
+
+def _plain_table(table: Table) -> list[str]:
+    head = [clean(table.title)] if table.title else []
+    if not table.rows:
+        return [*head, table.empty]
+    table = _told(table)
+    rows = [table.columns, *(tuple(shown(cell) for cell in row) for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = [_is_number(table, index) for index in range(len(table.columns))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        head.append("  ".join(cells).rstrip())
+    return head
+
+
+def _is_number(table: Table, index: int) -> bool:
+    values = [row[index] for row in table.rows if row[index] is not None]
+    return bool(values) and all(isinstance(v, int | float) for v in values)
+
+
+def _write_rich(answer: Answer, out: TextIO) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=out, highlight=False, markup=False, emoji=False)
+    if answer.title:
+        console.print(Text(clean(answer.title), style="bold"))
+    if answer.facts:
+        _rich_facts(console, answer.facts)
+    for table in answer.tables:
+        if table.rows:
+            _rich_table(console, table)
+        elif table.empty:
+            console.print(
+                Text(f"{clean(table.title)}: {table.empty}" if table.title else table.empty)
+            )
+    for note in answer.notes:
+        console.print(Text(clean(note), style="dim"))
+
+
+def _rich_facts(console: "Console", facts: Sequence[tuple[str, Cell]]) -> None:
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for name, cell in facts:
+        text = shown(cell)
+        grid.add_row(name, Text(text, style=_COLOURS.get(text, "")))
+    console.print(grid)
+
+
+def _rich_table(console: "Console", table: Table) -> None:
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    table = _told(table)
+    title = Text(clean(table.title), style="bold") if table.title else None
+    grid = Grid(title=title, title_justify="left", header_style="bold")
+    for index, name in enumerate(table.columns):
+        side: Literal["left", "right"] = "right" if _is_number(table, index) else "left"
+        grid.add_column(name.replace("_", " "), overflow="fold", justify=side)
+    for row in table.rows:
+        texts = [shown(cell) for cell in row]
+        grid.add_row(*(Text(text, style=_COLOURS.get(text, "")) for text in texts))
+    console.print(grid)
