@@ -87,8 +87,8 @@ def broken(repo: str, file: str, text: str, error: MalformedTextError) -> list[C
 def claims_of(repo: str, file: str, front: Mapping[str, Any], around: Surroundings) -> list[Claim]:
     """Return the claims of parsed front matter, in its order.
 
-    `base_model` may be text, a list, a mapping or any nesting of them; text with commas is a list
-    where all its parts are ids. See `relation_of` for the relation.
+    `base_model` may be text, a list, a mapping or any nesting of them; text with commas or
+    blanks is a list where all its parts are ids with an owner. See `relation_of` for the relation.
     """
     place = Place(ClaimSource.CARD, repo, file)
     claims = []
@@ -152,7 +152,8 @@ def _flatten(value: object, depth: int = 0) -> Iterator[object]:
     """Yield what a `base_model` names one by one; an empty list or mapping as itself."""
     if isinstance(value, str):
         parts = [p for p in re.split(r"\s*[,;]\s*|\s+", value.strip()) if p]
-        several = len(parts) > 1 and all(resolve(p).repo for p in parts)
+        # Only ids with an owner: the words of a sentence would do as bare names.
+        several = len(parts) > 1 and all("/" in p and resolve(p).repo for p in parts)
         yield from parts if several else [value]
     elif isinstance(value, list) and value and depth < _DEPTH:
         for item in value:
