@@ -14,6 +14,7 @@ from lineage.domain.claim import Claim
 from lineage.domain.errors import SourceError
 from lineage.domain.revision import FileInfo, Revision, State
 from lineage.hub.claims import CLAIM_FILE_LIMIT, is_claim_file, read_claims
+from lineage.hub.claims.common import settle
 from lineage.hub.http import HubClient, default_endpoint
 from lineage.hub.listing import Lister
 from lineage.hub.parse import as_commit, file_infos, revision_of, tags_of
@@ -87,9 +88,9 @@ class HubSource:
         if commit is None:
             raise SourceError(f"{repo}: the Hub names no commit of it", reason="invalid")
         self._parents.known(repo)
-        files = self._tree(repo, commit)
+        files, closed = self._tree(repo, commit)
         revision = revision_of(info, commit, files)
-        texts, notes, refused = self._texts(revision, files, info)
+        texts, notes, refused = self._texts(revision, files, info, closed)
         if refused is not None:
             revision = revision.model_copy(update={"state": State.GATED, "problem": refused.what})
         return Snapshot(
@@ -100,13 +101,23 @@ class HubSource:
             notes=tuple(notes),
         )
 
-    def _tree(self, repo: str, commit: str) -> Sequence[FileInfo]:
+    def _tree(self, repo: str, commit: str) -> tuple[Sequence[FileInfo], SourceError | None]:
+        """Return the files of a revision, or none and the refusal of a gate that hides them."""
         path = f"/api/models/{quote(repo)}/tree/{quote(commit, safe='')}"
         pages = self._client.pages(path, {"recursive": "true"}, f"files of {repo}")
-        return file_infos(entry for page in pages for entry in page)
+        try:
+            return file_infos(entry for page in pages for entry in page), None
+        except SourceError as error:
+            if error.reason != "gated":
+                raise
+            return (), error
 
     def _texts(
-        self, revision: Revision, files: Sequence[FileInfo], info: dict[str, Any]
+        self,
+        revision: Revision,
+        files: Sequence[FileInfo],
+        info: dict[str, Any],
+        refused: SourceError | None,
     ) -> tuple[dict[str, bytes], Sequence[str], SourceError | None]:
         """Return the texts that claim parents, notes on those left out, and a gate's refusal."""
         repo, commit = revision.repo, str(revision.commit)
@@ -120,16 +131,19 @@ class HubSource:
         except SourceError as error:
             if error.reason != "gated":
                 raise
+            refused = error
+        if refused is not None:
+            notes.append("gated: claims from the public card and tags only")
             card = info.get("cardData")
             if isinstance(card, dict) and "README.md" not in texts:
                 texts["README.md"] = f"---\n{yaml.safe_dump(card)}---\n".encode()
-            return texts, [*notes, "gated: claims from the public card and tags only"], error
-        return texts, notes, None
+        return texts, notes, refused
 
     def settle(self, revision: Revision, claims: Sequence[Claim]) -> tuple[Claim, ...]:
         """Look up the repositories that claims of `revision` name, each once for all revisions."""
         made = revision.modified_at
-        return tuple(self._parents.settle(claim, revision.repo, made) for claim in claims)
+        found = [self._parents.settle(claim, revision.repo, made) for claim in claims]
+        return settle(found)  # two names of one repository are a duplicate now
 
     def blob(self, snapshot: Snapshot, file: FileInfo) -> RemoteBlob:
         """Open one file of the snapshot for ranged reads; nothing is asked before it is read."""

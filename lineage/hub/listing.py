@@ -88,7 +88,8 @@ class Lister:
         try:
             info = self._client.info(repo, revision or None, _WANTED)
         except SourceError as error:
-            return Listing(repo, None, problem=error.reason, message=str(error))
+            message = ". ".join(part for part in (error.what, error.hint) if part)
+            return Listing(repo, None, problem=error.reason, message=message)
         found: str = info["id"]
         self._parents.known(found)
         return Listing(

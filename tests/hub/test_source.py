@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lineage.domain.claim import Claim
+from lineage.domain.claim import Claim, ClaimSource
 from lineage.domain.errors import SourceError
 from lineage.domain.revision import Kind, State, TimeSource
 from lineage.hub.hubsource import HubSource
@@ -187,6 +187,30 @@ def test_parents_are_looked_up(hub_server: HubServer, source: HubSource) -> None
     }
 
 
+def test_two_names_of_one_parent_are_one(hub_server: HubServer, source: HubSource) -> None:
+    hub_server.add(repo("b/old"))
+    hub_server.rename("b/old", "b/new")
+    hub_server.add(repo("a/child"))
+    hub_server.push("a/child", Commit({"README.md": card("b/old", "b/new")}))
+    cards = [c for c in snapshot(source, "a/child").claims if c.source is ClaimSource.CARD]
+    assert [(c.raw, c.repo, c.reason) for c in cards] == [
+        ("b/old", "b/new", None),
+        ("b/new", None, "duplicate"),
+    ]
+
+
+def test_claims_found_in_weight_files_are_looked_up_too(
+    hub_server: HubServer, source: HubSource
+) -> None:
+    hub_server.add(repo("b/Base"))
+    hub_server.add(repo("a/child"))
+    revision = snapshot(source, "a/child").revision
+    names = ("b/base", "b/gone")
+    later = [Claim(source=ClaimSource.GGUF, file="m.gguf", raw=n, repo=n) for n in names]
+    found = [(c.repo, c.reason) for c in source.settle(revision, later)]
+    assert found == [("b/Base", None), (None, "gone")]
+
+
 def test_each_parent_is_looked_up_once(hub_server: HubServer, source: HubSource) -> None:
     hub_server.add(repo("b/base"))
     for i in range(6):
@@ -298,6 +322,24 @@ def test_a_gated_repo_shows_what_is_public(hub_server: HubServer, source: HubSou
     assert allowed.blob(seen, files["model.safetensors"]).read(0, 8) == WEIGHTS[:8]
 
 
+def test_a_gate_that_hides_the_files_too(hub_server: HubServer, source: HubSource) -> None:
+    hub_server.add(repo("b/base"))
+    hub_server.add(repo("a/gated", "b/base", gated="auto"))
+    hub_server.faults.add("/tree/", "gated")
+    found = snapshot(source, "a/gated")
+    assert (found.revision.state, found.files) == (State.GATED, ())
+    assert "b/base" in {c.repo for c in found.claims}
+
+
+def test_a_mirror_that_names_its_origin_in_links(hub_server: HubServer) -> None:
+    hub_server.page_size = 1
+    hub_server.public = "https://hub.invalid"
+    for i in range(3):
+        hub_server.add(repo(f"a/m{i}"))
+    with_token = HubSource(token="hf_secret", attempts=1)
+    assert len(listed(with_token, authors=("a",))) == 3
+
+
 def test_a_private_repo_is_read_with_its_token(hub_server: HubServer) -> None:
     hub_server.add(repo("a/private", private=True, readers={"hf_ok"}))
     assert snapshot(HubSource(token="hf_ok"), "a/private").revision.state is State.READ
@@ -369,11 +411,12 @@ def test_a_server_that_is_no_hub(hub_server: HubServer, source: HubSource) -> No
     assert line.problem == "gone"
 
 
-def test_cards_of_strangers_do_no_harm(hub_server: HubServer, source: HubSource) -> None:
+def test_cards_of_strangers_do_no_harm(hub_server: HubServer) -> None:
+    source = HubSource(token="hf_secret")  # the long card lies where the token must not go
     readmes: Files = {
         "broken": "---\nbase_model: [b/x\n---\n",
         "binary": b"\xff\xfe\x00---\n\x00",
-        "long": card("b/base") + "x" * 6_000_000,
+        "long": card("b/base") + "x" * 11_000_000,
     }
     hub_server.add(repo("b/base"))
     for name, text in readmes.items():

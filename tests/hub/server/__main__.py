@@ -13,8 +13,8 @@ def main(arguments: list[str]) -> int:
         return 2
     port = int(arguments[1]) if len(arguments) == 2 else 0
     with serve_folder(Path(arguments[0]), port=port) as server:
-        print(f"HF_ENDPOINT={server.endpoint}", flush=True)  # noqa: T201
         try:
+            print(f"HF_ENDPOINT={server.endpoint}", flush=True)  # noqa: T201
             threading.Event().wait()
         except KeyboardInterrupt:
             return 0

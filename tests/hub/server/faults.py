@@ -39,10 +39,11 @@ class Faults:
         `RateLimit` headers that ask for `seconds`; `truncate` closes after `at` bytes of the body
         (half by default); `reset` resets the connection, before answering or after `at` bytes;
         `timeout` says nothing for `seconds`; `expire` answers as a signed link that has run out;
+        `gated` answers as a gate;
         `ignore_range` sends the whole file; `wrong_range` sends another range than asked for;
         `etag` says that the file is another one.
         """
-        known = {"429", "truncate", "reset", "timeout", "expire"}
+        known = {"429", "truncate", "reset", "timeout", "expire", "gated"}
         known |= {"ignore_range", "wrong_range", "etag"}
         if kind not in known and not re.fullmatch(r"status:\d{3}", kind):
             raise ValueError(f"no such fault: {kind}")

@@ -82,6 +82,8 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(429, "Too Many Requests", headers={"RateLimit": f'"api";r=0;t={wait}'})
         elif fault.kind == "expire":
             self.refuse(403, "Request has expired", code=None)
+        elif fault.kind == "gated":
+            self.refuse(403, "Access to this model is restricted.", code="GatedRepo")
         elif fault.kind.startswith("status:"):
             status = int(fault.kind[7:])
             self.refuse(status, HTTPStatus(status).phrase, code=None)

@@ -63,7 +63,8 @@ class HubServer:
     `endpoint` is what `HF_ENDPOINT` should be; `log` has every request, `faults` makes them go
     wrong. `page_size` and `tree_page_size` cut listings into pages; links to big files live for
     `link_seconds`; `rate_limit` is `(requests, seconds)`; `resolve_cache` sends small files through
-    a redirect on the Hub itself, as the real one has come to do.
+    a redirect on the Hub itself, as the real one has come to do. A mirror names another `public`
+    address in its links than its own.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class HubServer:
         self.link_seconds = link_seconds
         self.limit = RateLimit(*rate_limit) if rate_limit else RateLimit()
         self.resolve_cache = resolve_cache
+        self.public: str | None = None
         self.stopping = threading.Event()
         self._secret = secrets.token_bytes(16)
         self._files: dict[str, StoredFile] = {}
@@ -219,7 +221,9 @@ class _HubHandler(Handler):
     def _page(self, page: api.Page, path: str, query: dict[str, list[str]]) -> None:
         link = {}
         if page.next_cursor:
-            link["Link"] = api.next_link(self.hub.endpoint + path, query, page.next_cursor)
+            link["Link"] = api.next_link(
+                (self.hub.public or self.hub.endpoint) + path, query, page.next_cursor
+            )
         self.send_json(page.items, link)
 
     def _repo(self, repo_id: str, path: str) -> Repo | None:
