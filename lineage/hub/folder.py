@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lineage.domain.claim import Claim
 from lineage.domain.errors import SourceError, UsageError
 from lineage.domain.ids import is_repo_id
 from lineage.domain.revision import FileInfo, Revision, State, TimeSource
@@ -120,6 +121,10 @@ class FolderSource:
         if not real.is_relative_to(root.bound):
             raise SourceError(f"{path} leads out of {root.bound}", reason="invalid")
         return LocalBlob(real, file.path)
+
+    def settle(self, revision: Revision, claims: Sequence[Claim]) -> tuple[Claim, ...]:  # noqa: ARG002
+        """Return the claims as they are: a folder has nobody to ask."""
+        return tuple(claims)
 
     def close(self) -> None:
         """Do nothing: files are opened by their blobs."""

@@ -1,6 +1,6 @@
 """The seam behind which repositories come from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -71,6 +71,10 @@ class Source(Protocol):
 
     def blob(self, snapshot: Snapshot, file: FileInfo) -> Blob:
         """Open one file of the snapshot for ranged reads."""
+        ...
+
+    def settle(self, revision: Revision, claims: Sequence[Claim]) -> tuple[Claim, ...]:
+        """Look up what claims found later (in weight headers) name, as `snapshot` does."""
         ...
 
     def close(self) -> None:

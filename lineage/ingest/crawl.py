@@ -126,6 +126,8 @@ class _Writer:
         self._problems.extend(outcome.problems)
         for problem in outcome.problems:
             self._on_event(Event("problem", problem.subject, problem.message))
+        for note in outcome.notes:
+            self._on_event(Event("note", listing.repo, note))
         if outcome.revision is None or outcome.revision.commit is None:
             self._unread(outcome)
             self._tell("read", listing.repo)

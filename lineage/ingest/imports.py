@@ -2,11 +2,14 @@
 
 import csv
 import gzip
+import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
 from pydantic import ValidationError
 
@@ -29,15 +32,18 @@ def import_file(store: Store, path: Path, *, on_event: OnEvent = ignore) -> Impo
     """Import one file, plain or gzipped, whose kind is told from its content.
 
     CSV has a header with `parent,child` (or `source,target`) and maybe `relation(s)`; JSON lines
-    hold one Hub model each; anything that starts with `{"revisions"` is an export of ours. Lines
+    hold one Hub model each; an export of ours is JSON with `revisions` and `edges`. Lines
     that make no sense are problems of the report, the others are imported. Raises
     ImportFormatError where the file is none of these.
     """
     try:
-        with _open(path) as text:
-            head = text.read(4096)
-            text.seek(0)
-            return _dispatch(store, path, head, text, on_event)
+        with _open(path) as raw:
+            head = raw.read(4096)
+            raw.seek(0)
+            if _is_export(head):
+                return restore(store, path, raw, on_event)
+            text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+            return _dispatch(store, path, text, _Tally(path, on_event))
     except (OSError, EOFError) as error:
         raise ImportFormatError(f"cannot read {path}: {error}") from error
     except UnicodeDecodeError as error:
@@ -46,32 +52,29 @@ def import_file(store: Store, path: Path, *, on_event: OnEvent = ignore) -> Impo
         ) from error
 
 
-def _open(path: Path) -> TextIO:
+def _open(path: Path) -> BinaryIO:
     with path.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
-    if zipped:
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+    return cast(BinaryIO, gzip.open(path, "rb")) if zipped else path.open("rb")
 
 
-def _dispatch(
-    store: Store, path: Path, head: str, text: TextIO, on_event: OnEvent
-) -> ImportReport:
-    start = head.lstrip()
-    if start.startswith("{") and '"revisions"' in start[:200]:
-        return restore(store, path, text, on_event)
-    tally = _Tally(path, on_event)
-    if start.startswith("{"):
-        return _import_models(store, text, tally)
-    header = next(csv.reader([head.splitlines()[0]]), []) if head.strip() else []
-    names = [name.strip().lower() for name in header]
+def _is_export(head: bytes) -> bool:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return (
+        start.startswith(b"{") and re.match(rb'\{\s*"(format|revisions|edges)"', start) is not None
+    )
+
+
+def _dispatch(store: Store, path: Path, text: TextIO, tally: "_Tally") -> ImportReport:
+    first = next((line for line in text if line.strip()), "")
+    if first.lstrip().startswith("{"):
+        return _import_models(store, chain([first], text), tally)
+    names = [name.strip().lower() for name in next(csv.reader([first]), [])]
     for parent, child, relation in _COLUMNS:
         if parent in names and child in names:
             rows = csv.DictReader(text, fieldnames=names)
-            next(rows)
             edges = _edges(rows, (parent, child, relation), tally)
-            count = store.import_edges(edges, path.name)
-            return tally.report(edges=count)
+            return tally.report(edges=store.import_edges(edges, path.name))
     raise ImportFormatError(
         f"{path} is none of the files that can be imported",
         hint="Give CSV with the columns parent,child,relation; Hub model JSON lines; or an export.",
@@ -109,7 +112,10 @@ def _edges(
     relations = {r.value: r for r in Relation}
     for row in rows:
         tally.line()
-        parent, child = (row.get(parent_column) or "").strip(), (row.get(child_column) or "").strip()
+        parent, child = (
+            (row.get(parent_column) or "").strip(),
+            (row.get(child_column) or "").strip(),
+        )
         bad = next((x for x in (parent, child) if not _is_revision_id(x)), None)
         if bad is not None:
             tally.problem(f"'{bad[:200]}' is not a repository id")

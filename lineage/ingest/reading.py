@@ -14,9 +14,9 @@ from blake3 import blake3
 from lineage.domain.claim import Claim
 from lineage.domain.errors import LineageError, SourceError, WeightFormatError
 from lineage.domain.revision import Artifact, Coverage, FileInfo, Kind, Revision, State
-from lineage.fingerprint.compute import VERSION, fingerprint
+from lineage.fingerprint.compute import fingerprint
 from lineage.fingerprint.file import dumps, loads
-from lineage.fingerprint.types import Fingerprint
+from lineage.fingerprint.types import VERSION, Fingerprint
 from lineage.hub.claims import from_metadata
 from lineage.hub.source import Listing, Snapshot, Source
 from lineage.ingest.events import Problem
@@ -86,6 +86,7 @@ class Outcome:
     claims: tuple[Claim, ...] = ()
     renamed_from: str | None = None
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
     transient: bool = False  # crawling again may go better
 
 
@@ -156,6 +157,7 @@ class _Reading:
             tuple(self._claims),
             self._snapshot.renamed_from or listing.renamed_from,
             tuple(self._problems),
+            self._snapshot.notes,
         )
 
     def _artifact(self, spec: ArtifactSpec) -> Artifact:
@@ -168,9 +170,9 @@ class _Reading:
         except WeightFormatError as error:
             return self._broken(plain, str(error))
         made = loads(self._vault.get(address))
-        self._claims.extend(
-            from_metadata(self._snapshot.revision.repo, spec.format, spec.name, made.metadata)
-        )
+        revision = self._snapshot.revision
+        found = from_metadata(revision.repo, made.format, spec.name, made.metadata)
+        self._claims.extend(self._source.settle(revision, found))
         return plain.model_copy(update=_facts(made) | {"fingerprint": address})
 
     def _measure(self, spec: ArtifactSpec, key: dict[str, Any] | None) -> str:
@@ -198,13 +200,13 @@ class _Reading:
         """
         if any(file.sha256 is None for file in spec.files):
             return None
-        texts = [blake3(self._text(p) or b"").hexdigest() for p in sorted(spec.texts)]
+        config = self._text(spec.config) if spec.config else None
         return {
             "version": VERSION,
             "coverage": self._coverage.value,
             "format": spec.format,
             "files": sorted((f.path.rsplit("/", 1)[-1], f.sha256) for f in spec.files),
-            "texts": texts,
+            "config": blake3(config).hexdigest() if config else None,
         }
 
     def _broken(self, artifact: Artifact, problem: str) -> Artifact:
@@ -233,6 +235,7 @@ def _facts(made: Fingerprint) -> dict[str, Any]:
         label = tensor.quant or tensor.dtype.value
         dtypes[label] = dtypes.get(label, 0) + math.prod(tensor.values_shape)
     return {
+        "format": made.format,
         "coverage": made.coverage,
         "parameters": sum(dtypes.values()),
         "tensors": len(made.tensors),
@@ -246,7 +249,7 @@ def _completed(
     revision: Revision, artifacts: list[Artifact], refused: State | None, problems: list[Problem]
 ) -> Revision:
     """Return the revision with its artifacts, kind, state and, for a folder, its commit."""
-    adapters = [a for a in artifacts if "adapter" in a.format]
+    adapters = [a for a in artifacts if "+" in a.format]  # safetensors+peft, torch+kohya, …
     kind = revision.kind
     if artifacts and kind is Kind.UNKNOWN:
         kind = Kind.ADAPTER if len(adapters) == len(artifacts) else Kind.MODEL

@@ -1,0 +1,150 @@
+"""Read our own export back: nothing that it holds is lost."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import ijson
+from pydantic import ValidationError
+
+from lineage.domain.advisory import Advisory
+from lineage.domain.base import Model
+from lineage.domain.claim import Claim
+from lineage.domain.derivation import Derivation, MergeEvent
+from lineage.domain.errors import ImportFormatError
+from lineage.domain.revision import Revision
+from lineage.graph.store import Record, RepoState, Store
+from lineage.ingest.events import Event, ImportReport, OnEvent, Problem
+
+_BATCH = 1_000
+_DERIVED = ("id", "status", "confidence", "p_value")  # written for readers, known from the rest
+M = TypeVar("M", bound=Model)
+
+
+def restore(store: Store, path: Path, data: BinaryIO, on_event: OnEvent) -> ImportReport:
+    """Write an export into the store, item by item, with bounded memory.
+
+    Items that make no sense are problems of the report. Importing the same export twice changes
+    nothing. Raises ImportFormatError where the JSON itself is broken; what came before is kept.
+    """
+    reading = _Restore(store, path, data, on_event)
+    try:
+        return reading.run()
+    except (ijson.JSONError, RecursionError, UnicodeDecodeError) as error:
+        raise ImportFormatError(
+            f"{path} is broken JSON: {error}", hint="What came before is imported; export again."
+        ) from error
+
+
+class _Restore:
+    """One pass over the file for each of its lists: edges need their revisions first."""
+
+    def __init__(self, store: Store, path: Path, data: BinaryIO, on_event: OnEvent) -> None:
+        self._store = store
+        self._path = path
+        self._data = data
+        self._on_event = on_event
+        self._problems: list[Problem] = []
+        self._done = 0
+
+    def run(self) -> ImportReport:
+        claims = revisions = edges = 0
+        aliases = self._aliases()
+        for item in self._items("revisions.item"):
+            record = self._record(item, aliases)
+            if record is not None:
+                if record.claims or record.alias:
+                    self._store.put_record(record)
+                else:
+                    self._store.put_revisions([record.revision])
+                revisions += 1
+                claims += len(record.claims)
+        for batch in _batched(self._models("edges.item", Derivation), _BATCH):
+            self._store.put_derivations(batch)
+            edges += len(batch)
+        for events in _batched(self._models("events.item", MergeEvent), _BATCH):
+            self._store.put_events(events)
+        advisories = 0
+        for advisory in self._models("advisories.item", Advisory):
+            self._store.put_advisory(advisory)
+            advisories += 1
+        for item in self._items("states.item"):
+            self._state(item)
+        return ImportReport(edges, revisions, claims, advisories, tuple(self._problems))
+
+    def _items(self, prefix: str) -> Iterator[dict[str, Any]]:
+        self._data.seek(0)
+        for number, item in enumerate(ijson.items(self._data, prefix, use_float=True)):
+            self._done += 1
+            if self._done % _BATCH == 0:
+                self._on_event(Event("read", self._path.name, done=self._done))
+            if isinstance(item, dict):
+                yield item
+            else:
+                self._problem(f"{prefix} {number}", "is not an object")
+
+    def _models(self, prefix: str, kind: type[M]) -> Iterator[M]:
+        for number, item in enumerate(self._items(prefix)):
+            made = self._validated(kind.model_validate, _plain(item), f"{prefix} {number}")
+            if made is not None:
+                yield made
+
+    def _record(self, item: dict[str, Any], aliases: Mapping[str, str]) -> Record | None:
+        name = str(item.get("id"))
+        said = item.pop("claims", None) or ()
+        plain = _plain(item)
+        if "repo" not in plain:  # an export by another tool: the fixed part alone
+            plain["repo"] = name.partition("@")[0]
+        revision = self._validated(Revision.model_validate, plain, name)
+        claims = [self._validated(Claim.model_validate, c, f"a claim of {name}") for c in said]
+        if revision is None:
+            return None
+        kept = tuple(c for c in claims if c is not None)
+        return Record(revision, kept, alias=aliases.get(revision.repo))
+
+    def _aliases(self) -> dict[str, str]:
+        """Return present id -> old id, as records are written under."""
+        self._data.seek(0)
+        pairs = ijson.kvitems(self._data, "aliases")
+        return {str(new): str(old) for old, new in pairs}
+
+    def _state(self, item: dict[str, Any]) -> None:
+        try:
+            self._store.put_state(
+                RepoState(
+                    str(item["repo"]),
+                    item["commit"],
+                    str(item["mode"]),
+                    datetime.fromisoformat(str(item["seen_at"])),
+                    item.get("problem"),
+                    str(item.get("message") or ""),
+                )
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            self._problem(f"the state of {item.get('repo')}", str(error))
+
+    def _validated(self, make: Callable[[Any], M], value: Any, subject: str) -> M | None:
+        try:
+            return make(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            self._problem(subject, f"{where}: {first['msg']}")
+            return None
+
+    def _problem(self, subject: str, message: str) -> None:
+        problem = Problem(f"{self._path.name}: {subject}", "malformed", message)
+        self._problems.append(problem)
+        self._on_event(Event("problem", problem.subject, message))
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if name not in _DERIVED}
+
+
+def _batched(items: Iterable[M], size: int) -> Iterator[list[M]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
