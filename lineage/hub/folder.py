@@ -276,7 +276,7 @@ def _walk(folder: Path, bound: Path, seen: set[Path], notes: list[str]) -> Itera
         if entry.name.startswith("."):
             continue
         if not _inside(entry, bound):
-            notes.append(f"{clean(entry.name)} is a link that leads out of {bound}")
+            notes.append(f"{clean(entry.name)} is a link to itself or out of {bound}: left out")
         elif entry.is_dir():
             yield from _walk(entry, bound, seen, notes)
         elif entry.is_file():
