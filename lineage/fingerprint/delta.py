@@ -89,7 +89,7 @@ def _factor(
             f" where floats of {list(shape)} are needed"
         )
     parts: list[npt.NDArray[Any]] = [
-        as_tensor(chunk.raw, info.dtype).to(torch.float64).numpy()
+        as_tensor(chunk.raw, info.dtype).to(torch.float64, copy=True).numpy()
         for chunk in reader.chunks(info, _CHUNK)
     ]
     values = np.concatenate(parts) if parts else np.zeros(0)

@@ -82,6 +82,8 @@ class Plainness:
 
     def _mask(self, block: _Block, start: int) -> bool:
         if self._pair is None:
+            if len(np.unique(block[:256])) > 2:
+                return False
             other = block[block != block[0]]
             self._pair = float(block[0]), float(other[0] if len(other) else block[0])
         low, high = self._pair
@@ -107,7 +109,7 @@ class Plainness:
         if len(rows) < 4:
             # Too few rows to tell a wave from anything; the last block may be short.
             return start > 0
-        return _is_wave(rows[:8]) and _is_wave(rows)
+        return _is_wave(rows[:4]) and _is_wave(rows)
 
 
 def _is_wave(rows: _Block) -> bool:

@@ -60,9 +60,11 @@ class Sketcher:
             self.block = _WIDE
             self._folded = np.zeros((SKETCH_K, SKETCH_K), np.float64)
             return
-        step = SKETCH_K * max(1, BLOCK // max(1, SKETCH_K * self._columns))
+        # k rows times a power of two: the sums then fold by halves.
+        most = min(BLOCK // max(1, self._columns), self._rows + SKETCH_K - 1) // SKETCH_K
+        step = SKETCH_K << (max(1, most).bit_length() - 1)
         self.block = step * self._columns
-        self._sum = torch.zeros((min(step, self._rows), self._columns), dtype=torch.float32)
+        self._sum = torch.zeros((step, self._columns), dtype=torch.float32)
 
     def block_length(self, start: int) -> int:
         """Return how many values the block that begins at `start` has."""
@@ -100,12 +102,15 @@ class Sketcher:
         """Return the sketch: (k, k) of a matrix, (k*k,) of a vector."""
         if self._wide:
             return self._folded.astype(np.float32)
+        total, left = self._sum, 1 if self._vector else SKETCH_K
+        while len(total) > left:
+            half = len(total) // 2
+            total = total[:half] + total[half:]
+        rows = total.numpy()
         if self._vector:
-            total = self._sum.numpy().astype(np.float64).sum(axis=0)
-            return np.asarray(total, np.float32)
-        rows = _fold(self._sum.numpy().astype(np.float64), SKETCH_K)
+            return np.array(rows[0])
         column_signs = signs(self._columns, 0, self._seed)
-        folded = _fold(np.ascontiguousarray((rows * column_signs).T), SKETCH_K).T
+        folded = _fold(np.ascontiguousarray((rows * column_signs).T, np.float64), SKETCH_K).T
         return np.ascontiguousarray(folded, np.float32)
 
 
