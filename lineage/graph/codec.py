@@ -44,6 +44,8 @@ def normal_id(text: str) -> str:
 
     Raises StoreError for an id without a repo or with text that UTF-8 cannot hold.
     """
+    if text.isascii() and "@" not in text and text:
+        return text
     repo, commit = split_revision_id(text)
     if not repo:
         raise StoreError(f"'{text}' names no repository", hint="Give org/name or org/name@commit.")

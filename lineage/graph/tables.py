@@ -45,6 +45,10 @@ class Transaction(Protocol):
         """Return the nodes of each repo that has any, by id."""
         ...
 
+    def any_known(self) -> bool:
+        """Tell whether any node is known, without counting."""
+        ...
+
     def load(self, ids: Collection[str]) -> dict[str, Revision]:
         """Return revisions by id."""
         ...
@@ -54,7 +58,10 @@ class Transaction(Protocol):
         ...
 
     def mention(self, ids: Collection[str]) -> None:
-        """Create bare nodes for those of `ids` that do not exist."""
+        """Create bare nodes for those of `ids` that do not exist.
+
+        Ids that `times` was asked for and did not find need not be looked up again.
+        """
         ...
 
     def rename(self, old: str, new: str) -> None:

@@ -21,9 +21,16 @@ _CHUNK = 2000  # children relinked at once, so that memory stays bounded
 class Names:
     """Tells what names mean: versions and aliases, each read once."""
 
-    def __init__(self, tx: Transaction, repos: Collection[str]) -> None:
+    def __init__(self, tx: Transaction, repos: Collection[str], *, exist: bool = True) -> None:
         self.present = tx.aliases(repos)
-        self._versions = tx.versions({*repos, *self.present.values()})
+        # In a bulk import nothing that is missing has versions unless something was ever read.
+        needed = exist or bool(self.present) or tx.any_known()
+        self._versions = tx.versions({*repos, *self.present.values()}) if needed else {}
+
+    @property
+    def nothing(self) -> bool:
+        """Tell whether every name means itself: none has an alias or a version."""
+        return not self.present and not self._versions
 
     def canonical(self, repo: str) -> str:
         """Return the present id of a repo."""
@@ -82,13 +89,16 @@ def resolve_pairs(tx: Transaction, pairs: Sequence[Pair]) -> list[Pair]:
     A child without commit is its newest known revision; a parent without commit lands as a claim
     of its child would.
     """
-    normal = [(normal_id(parent), normal_id(child)) for parent, child in pairs]
-    ids = {name for pair in normal for name in pair}
+    ids = {name for pair in pairs for name in pair}
+    spelt = {name: new for name in ids if (new := normal_id(name)) != name}
+    normal = [(spelt.get(p, p), spelt.get(c, c)) for p, c in pairs] if spelt else list(pairs)
+    ids = ids - spelt.keys() | set(spelt.values())
     times = tx.times(ids)
-    missing = {name: split_revision_id(name) for name in ids if name not in times}
-    if not missing:
+    missing = {name: split_revision_id(name) for name in ids - times.keys()}
+    names = Names(tx, {repo for repo, _ in missing.values()}, exist=False)
+    if names.nothing:
+        tx.mention(missing)
         return normal
-    names = Names(tx, {repo for repo, _ in missing.values()})
     children: dict[str, str] = {}
     for _, child in normal:
         if child in missing and child not in children:
@@ -97,7 +107,7 @@ def resolve_pairs(tx: Transaction, pairs: Sequence[Pair]) -> list[Pair]:
             children[child] = (
                 names.exact(repo, commit) if exact else names.target(repo, None, None, "")
             )
-    times |= tx.times({name for name in children.values() if name not in times})
+    times |= tx.times({new for old, new in children.items() if new != old and new not in times})
     resolved: list[Pair] = []
     for parent, child in normal:
         target = children.get(child, child)
@@ -114,13 +124,17 @@ def resolve_pairs(tx: Transaction, pairs: Sequence[Pair]) -> list[Pair]:
 
 def put_derivations(tx: Transaction, derivations: Sequence[Derivation]) -> None:
     """Join edges into the graph; see `Store.put_derivations`."""
+    _join(tx, _placed(tx, derivations))
+
+
+def _placed(tx: Transaction, derivations: Sequence[Derivation]) -> list[Derivation]:
+    """Return edges between the nodes that their ids mean, without self-loops."""
     pairs = resolve_pairs(tx, [(d.parent, d.child) for d in derivations])
-    placed = [
+    return [
         edge.model_copy(update={"parent": parent, "child": child})
         for edge, (parent, child) in zip(derivations, pairs, strict=True)
         if parent != child
     ]
-    _join(tx, placed)
 
 
 def _join(tx: Transaction, edges: Sequence[Derivation]) -> None:
@@ -134,13 +148,19 @@ def replace_measured(
     tx: Transaction, derivations: Sequence[Derivation], children: Collection[str]
 ) -> None:
     """Put new measurements in place of the old; see `Store.replace_measured`."""
-    for edge in tx.edges_into(sorted(set(exact_ids(tx, children).values()))):
-        left = linking.without_measured(edge)
-        if left is None:
-            tx.drop_edges([(edge.parent, edge.child)])
-        elif left is not edge:
-            tx.save_edges([left])
-    put_derivations(tx, derivations)
+    placed = _placed(tx, derivations)
+    targets = set(exact_ids(tx, children).values())
+    old = {(edge.parent, edge.child): edge for edge in tx.edges_into(targets)}
+    old |= tx.edges({(edge.parent, edge.child) for edge in placed} - old.keys())
+    left = {
+        pair: linking.without_measured(edge) if edge.child in targets else edge
+        for pair, edge in old.items()
+    }
+    final = {pair: edge for pair, edge in left.items() if edge is not None}
+    final |= {(edge.parent, edge.child): edge for edge in linking.join(placed, final)}
+    # Only what differs is written, so that no edge is gone for a moment for readers beside us.
+    tx.drop_edges(old.keys() - final.keys())
+    tx.save_edges([edge for pair, edge in final.items() if edge != old.get(pair)])
 
 
 def import_edges(tx: Transaction, rows: Sequence[tuple[str, str, Relation]], where: str) -> int:
@@ -150,7 +170,7 @@ def import_edges(tx: Transaction, rows: Sequence[tuple[str, str, Relation]], whe
     for pair, row in zip(pairs, rows, strict=True):
         if pair[0] != pair[1]:
             first.setdefault(pair, row[2])
-    return tx.add_imported([(p, c, first[p, c]) for p, c in sorted(first)], where)
+    return tx.add_imported([(p, c, relation) for (p, c), relation in first.items()], where)
 
 
 def put_revisions(tx: Transaction, revisions: Sequence[Revision]) -> int:

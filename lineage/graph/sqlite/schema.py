@@ -20,6 +20,7 @@ CREATE TABLE node (
   made INTEGER,
   body TEXT
 ) STRICT;
+CREATE INDEX node_known ON node(known) WHERE known;
 CREATE TABLE digest (
   digest TEXT NOT NULL,
   node INTEGER NOT NULL REFERENCES node(key),

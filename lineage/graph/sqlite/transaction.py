@@ -29,6 +29,7 @@ class SqliteTransaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._keys: dict[str, int] = {}
+        self._missing: set[str] = set()  # ids looked up and not found
 
     def _all(self, sql: str, *values: Any) -> list[Any]:
         return self._db.execute(sql, values).fetchall()
@@ -55,7 +56,9 @@ class SqliteTransaction:
         execute, keys = self._db.execute, self._keys
         for name in ids:
             row = execute("SELECT key, made FROM node WHERE id = ?", (name,)).fetchone()
-            if row is not None:
+            if row is None:
+                self._missing.add(name)
+            else:
                 keys[name] = row[0]
                 found[name] = row[1]
         return found
@@ -71,6 +74,10 @@ class SqliteTransaction:
             if rows:
                 found[repo] = [Version(name, bool(known), at) for name, known, at in rows]
         return found
+
+    def any_known(self) -> bool:
+        """Tell whether any node is known, without counting."""
+        return bool(self._all("SELECT EXISTS (SELECT 1 FROM node WHERE known)")[0][0])
 
     def load(self, ids: Collection[str]) -> dict[str, Revision]:
         """Return revisions by id."""
@@ -101,6 +108,7 @@ class SqliteTransaction:
                     codec.dump_revision(revision),
                 ),
             )
+            self._missing.discard(revision.id)
             key = self._key(revision.id)
             self._db.execute("DELETE FROM digest WHERE node = ?", (key,))
             self._db.executemany(
@@ -109,14 +117,18 @@ class SqliteTransaction:
 
     def mention(self, ids: Collection[str]) -> None:
         """Create bare nodes for those of `ids` that do not exist."""
-        self._db.executemany(
-            "INSERT INTO node (id) VALUES (?) ON CONFLICT DO NOTHING", [(i,) for i in sorted(ids)]
-        )
+        new = sorted(i for i in ids if i in self._missing or self._key(i) is None)
+        first = self._all("SELECT coalesce(max(key), 0) + 1 FROM node")[0][0]
+        keys = dict(zip(new, range(first, first + len(new)), strict=True))
+        self._db.executemany("INSERT INTO node (id, key) VALUES (?, ?)", keys.items())
+        self._keys |= keys
+        self._missing -= keys.keys()
 
     def rename(self, old: str, new: str) -> None:
         """Give a node a new, free id."""
         self._db.execute("UPDATE node SET id = ? WHERE id = ?", (new, old))
         self._keys.pop(old, None)
+        self._missing.discard(new)
 
     def drop(self, ids: Collection[str]) -> None:
         """Remove nodes that have no edges, with their claims and digests."""

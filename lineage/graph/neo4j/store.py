@@ -1,0 +1,170 @@
+"""Neo4j 5.26 or later, through the official driver."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import neo4j
+from neo4j.exceptions import (
+    AuthError,
+    ConfigurationError,
+    DriverError,
+    Neo4jError,
+    ServiceUnavailable,
+    SessionExpired,
+    TransientError,
+)
+
+from lineage.domain.errors import StoreError, StoreUnavailableError
+from lineage.graph.base import BaseStore
+from lineage.graph.neo4j.schema import MIGRATIONS, prepare
+from lineage.graph.neo4j.transaction import Neo4jTransaction
+from lineage.graph.tables import Transaction
+
+T = TypeVar("T")
+_RETRY_SECONDS = 15.0
+_CONNECT_SECONDS = 10.0
+
+# The lock makes writers take turns, as SQLite's do: joining evidence reads before it writes.
+_LOCK = "MATCH (m:LineageMeta {name: 'store'}) SET m.writes = m.writes + 1 RETURN m.next_key"
+_UNLOCK = "MATCH (m:LineageMeta {name: 'store'}) SET m.next_key = $next"
+
+
+class OutOfServerMemoryError(Exception):
+    """Tell that a transaction was too large for the server; smaller ones may fit."""
+
+
+class Neo4jStore(BaseStore):
+    """Keep the graph on the server at `uri`.
+
+    Raises StoreError where it refuses us, StoreUnavailableError where it does not answer,
+    StoreVersionError for a graph of a newer version.
+    """
+
+    batch = 1000
+    import_batch = 20_000
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        user: str = "neo4j",
+        password: str = "",
+        database: str | None = None,
+        migrations: Sequence[Sequence[str]] = MIGRATIONS,
+    ) -> None:
+        scheme, _, host = uri.partition("://")
+        self.url = f"{scheme}://{user}@{host}" + (f"/{database}" if database else "")
+        self._database = database
+        with self._explained():
+            self._driver = neo4j.GraphDatabase.driver(
+                uri,
+                auth=(user, password) if password else None,
+                connection_timeout=_CONNECT_SECONDS,
+                connection_acquisition_timeout=_CONNECT_SECONDS + 5,
+                max_transaction_retry_time=_RETRY_SECONDS,
+                keep_alive=True,
+                notifications_min_severity="OFF",
+                user_agent="lineage",
+            )
+        # Reads see this store's own writes on a cluster, too.
+        self._bookmarks = neo4j.GraphDatabase.bookmark_manager()
+        try:
+            with self._explained():
+                self._driver.verify_connectivity()
+                prepare(self._statement, self.url, migrations)
+        except BaseException:
+            self._driver.close()
+            raise
+
+    def close(self) -> None:
+        """Close all connections; using the store afterwards is an error."""
+        self._driver.close()
+
+    def _session(self, access: str) -> neo4j.Session:
+        return self._driver.session(
+            database=self._database,
+            default_access_mode=access,
+            bookmark_manager=self._bookmarks,
+            fetch_size=10_000,
+        )
+
+    def _statement(self, query: str, **values: Any) -> list[Any]:
+        with self._session(neo4j.WRITE_ACCESS) as session:
+            return session.run(query, values).values()
+
+    def _write(self, work: Callable[[Transaction], T]) -> T:
+        def run(tx: neo4j.ManagedTransaction) -> T:
+            with _memory_errors_apart():
+                locked = tx.run(_LOCK).single()
+                if locked is None:
+                    raise StoreError(
+                        f"{self.url} was emptied while it was open", hint="Open it again."
+                    )
+                transaction = Neo4jTransaction(tx, locked[0])
+                result = work(transaction)
+                if transaction.next_key != locked[0]:
+                    tx.run(_UNLOCK, next=transaction.next_key).consume()
+                return result
+
+        with self._explained(), self._session(neo4j.WRITE_ACCESS) as session:
+            return session.execute_write(run)
+
+    def _batch(self, batch: list[T], work: Callable[[Transaction, list[T]], int | None]) -> int:
+        """Write a batch; where it is too large for the server's memory, its halves."""
+        try:
+            return super()._batch(batch, work)
+        except OutOfServerMemoryError as error:
+            if len(batch) == 1:
+                raise StoreError(
+                    f"{self.url} has too little memory for one write: {error}",
+                    hint="Give the server more heap (server.memory.heap.max_size).",
+                ) from error
+            middle = len(batch) // 2
+            return self._batch(batch[:middle], work) + self._batch(batch[middle:], work)
+
+    def _read(self, work: Callable[[Transaction], T]) -> T:
+        with self._explained(), self._session(neo4j.READ_ACCESS) as session:
+            return session.execute_read(lambda tx: work(Neo4jTransaction(tx, 0)))
+
+    def _stream(self, scan: Callable[[Transaction], Iterator[T]]) -> Iterator[T]:
+        with (
+            self._explained(),
+            self._session(neo4j.READ_ACCESS) as session,
+            session.begin_transaction() as tx,
+        ):
+            yield from scan(Neo4jTransaction(tx, 0))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn the driver's errors into the project's."""
+        try:
+            yield
+        except AuthError as error:
+            raise StoreError(
+                f"{self.url} refuses the user or password",
+                hint="Set LINEAGE_NEO4J_PASSWORD, and the user in neo4j://user@host.",
+            ) from error
+        except (ServiceUnavailable, SessionExpired, TransientError) as error:
+            raise StoreUnavailableError(
+                f"{self.url} does not answer: {error}",
+                hint="See that the server runs, then repeat; what was committed is safe.",
+            ) from error
+        except OutOfServerMemoryError as error:
+            raise StoreError(
+                f"{self.url} has too little memory: {error}",
+                hint="Give the server more heap (server.memory.heap.max_size).",
+            ) from error
+        except (Neo4jError, DriverError, ConfigurationError, UnicodeEncodeError) as error:
+            raise StoreError(f"{self.url} failed: {error}") from error
+
+
+@contextmanager
+def _memory_errors_apart() -> Iterator[None]:
+    """Let memory errors out of the driver's retries, which could only fail again."""
+    try:
+        yield
+    except Neo4jError as error:
+        if "OutOfMemory" in (error.code or "") or "MemoryLimit" in (error.code or ""):
+            raise OutOfServerMemoryError(str(error)) from error
+        raise

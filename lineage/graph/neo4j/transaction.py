@@ -1,0 +1,352 @@
+"""A transaction's primitives in Cypher: constant statements, values as parameters only."""
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, LiteralString
+
+from lineage.domain.claim import Claim
+from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
+from lineage.domain.revision import Revision, State
+from lineage.graph import codec
+from lineage.graph.neo4j.records import Records
+from lineage.graph.store import Counts, Node
+from lineage.graph.tables import Pair, Version
+
+_PAGE = 5000  # rows of one page of a scan
+
+_EDGE: LiteralString = "p.id, c.id, coalesce(e.body, s.body)"
+_SHARED: LiteralString = " OPTIONAL MATCH (s:SharedBody {id: e.shared}) "
+
+
+class Neo4jTransaction(Records):
+    """Primitives on a driver's transaction; see `tables.Transaction`."""
+
+    # --- nodes -----------------------------------------------------------------------------
+
+    def times(self, ids: Collection[str]) -> dict[str, int | None]:
+        """Return when each of the existing `ids` was made."""
+        found = self.many(
+            "UNWIND $rows AS id MATCH (n:Revision {id: id}) RETURN id, n.key, n.made", sorted(ids)
+        )
+        self._keys.update((name, key) for name, key, _ in found)
+        self._missing |= set(ids) - self._keys.keys()
+        return {name: made for name, _, made in found}
+
+    def versions(self, repos: Collection[str]) -> dict[str, list[Version]]:
+        """Return the nodes of each repo that has any, by id."""
+        # 'A' follows '@': the range holds repo@anything and nothing else.
+        rows = self.many(
+            "UNWIND $rows AS repo CALL (repo) {"
+            " MATCH (n:Revision {id: repo}) RETURN n UNION ALL"
+            " MATCH (n:Revision) WHERE n.id >= repo + '@' AND n.id < repo + 'A' RETURN n"
+            "} RETURN repo, n.id, n:Known, n.made",
+            sorted(repos),
+        )
+        found: dict[str, list[Version]] = {}
+        for repo, name, known, made in sorted(rows, key=lambda row: row[:2]):
+            found.setdefault(repo, []).append(Version(name, known, made))
+        return found
+
+    def any_known(self) -> bool:
+        """Tell whether any node is known, without counting."""
+        return bool(self.all("MATCH (n:Known) RETURN 1 LIMIT 1"))
+
+    def load(self, ids: Collection[str]) -> dict[str, Revision]:
+        """Return revisions by id."""
+        rows = self.many(
+            "UNWIND $rows AS id MATCH (n:Revision {id: id}) RETURN id, n.body", sorted(ids)
+        )
+        return {name: codec.load_revision(name, body) for name, body in rows}
+
+    def save(self, revisions: Sequence[Revision]) -> None:
+        """Write revisions whole, replacing what was there."""
+        rows: list[dict[str, Any]] = [
+            {
+                "id": revision.id,
+                "key": self.new_key(),
+                "mentioned": revision.state is State.MENTIONED,
+                "known": codec.is_known(revision),
+                "digests": codec.digests(revision),
+                "fields": {
+                    "artifacts": len(revision.artifacts),
+                    "made": codec.made(revision),
+                    "state": revision.state.value,
+                    "body": codec.dump_revision(revision),
+                },
+            }
+            for revision in sorted(revisions, key=lambda revision: revision.id)
+        ]
+        self.many(
+            "UNWIND $rows AS r MERGE (n:Revision {id: r.id}) ON CREATE SET n.key = r.key"
+            " SET n += r.fields"
+            " REMOVE n:Mentioned, n:Known"
+            " FOREACH (x IN CASE WHEN r.mentioned THEN [1] ELSE [] END | SET n:Mentioned)"
+            " FOREACH (x IN CASE WHEN r.known THEN [1] ELSE [] END | SET n:Known)",
+            rows,
+        )
+        self._missing -= {row["id"] for row in rows}
+        self._forget_digests([row["id"] for row in rows])
+        self.many(
+            "UNWIND $rows AS r MATCH (n:Revision {id: r.id}) UNWIND r.digests AS value"
+            " MERGE (d:Digest {value: value}) MERGE (n)-[:HOLDS]->(d)",
+            [row for row in rows if row["digests"]],
+        )
+
+    def _forget_digests(self, ids: Sequence[str]) -> None:
+        self.many(
+            "UNWIND $rows AS id MATCH (:Revision {id: id})-[h:HOLDS]->(d:Digest) DELETE h"
+            " WITH DISTINCT d WHERE NOT EXISTS { (:Revision)-[:HOLDS]->(d) } DELETE d",
+            ids,
+        )
+
+    def mention(self, ids: Collection[str]) -> None:
+        """Create bare nodes for those of `ids` that do not exist."""
+        unsure = {name for name in ids if name not in self._missing and name not in self._keys}
+        self.times(unsure)
+        new = {name: self.new_key() for name in sorted(ids) if name in self._missing}
+        self.many(
+            "UNWIND $rows AS r CREATE (:Revision:Mentioned {id: r[0], key: r[1]})",
+            list(new.items()),
+        )
+        self._keys |= new
+        self._missing -= new.keys()
+        self._created |= set(new.values())
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a node a new, free id."""
+        self.all("MATCH (n:Revision {id: $old}) SET n.id = $new", old=old, new=new)
+        self._keys.pop(old, None)
+        self._missing.discard(new)
+
+    def drop(self, ids: Collection[str]) -> None:
+        """Remove nodes that have no edges, with their claims and digests."""
+        rows = sorted(ids)
+        self._forget_digests(rows)
+        self.many(
+            "UNWIND $rows AS id MATCH (:Revision {id: id})-[:SAYS]->(c) DETACH DELETE c", rows
+        )
+        self.many("UNWIND $rows AS id MATCH (n:Revision {id: id}) DELETE n", rows)
+        for name in rows:
+            self._keys.pop(name, None)
+
+    # --- edges -----------------------------------------------------------------------------
+
+    def edges(self, pairs: Collection[Pair]) -> dict[Pair, Derivation]:
+        """Return edges by pair."""
+        rows = self.many(
+            "UNWIND $rows AS r MATCH (p:Revision {id: r[0]}) MATCH (c:Revision {id: r[1]})"
+            " MATCH (p)-[e:PARENT_OF]->(c)" + _SHARED + "RETURN " + _EDGE,
+            sorted(pairs),
+        )
+        return {(edge.parent, edge.child): edge for edge in _sorted_edges(rows)}
+
+    def edges_into(self, children: Collection[str]) -> list[Derivation]:
+        """Return all edges into `children`, by (child, parent)."""
+        rows = self.many(
+            "UNWIND $rows AS id MATCH (p:Revision)-[e:PARENT_OF]->(c:Revision {id: id})"
+            + _SHARED
+            + "RETURN "
+            + _EDGE,
+            sorted(children),
+        )
+        return _sorted_edges(rows)
+
+    def edges_out(self, parents: Collection[str]) -> list[Derivation]:
+        """Return all edges out of `parents`, by (child, parent)."""
+        rows = self.many(
+            "UNWIND $rows AS id MATCH (p:Revision {id: id})-[e:PARENT_OF]->(c:Revision)"
+            + _SHARED
+            + "RETURN "
+            + _EDGE,
+            sorted(parents),
+        )
+        return _sorted_edges(rows)
+
+    def save_edges(self, edges: Sequence[Derivation]) -> None:
+        """Write edges whole between existing nodes, replacing what was there."""
+        rows = [
+            {
+                "parent": edge.parent,
+                "child": edge.child,
+                "fields": {
+                    "status": edge.status.value,
+                    "relation": edge.relation.value,
+                    "body": codec.dump_edge(edge),
+                },
+            }
+            for edge in sorted(edges, key=lambda edge: (edge.child, edge.parent))
+        ]
+        self.many(
+            "UNWIND $rows AS r MATCH (p:Revision {id: r.parent}) MATCH (c:Revision {id: r.child})"
+            " MERGE (p)-[e:PARENT_OF]->(c) SET e = r.fields",
+            rows,
+        )
+
+    def drop_edges(self, pairs: Collection[Pair]) -> None:
+        """Remove edges."""
+        self.many(
+            "UNWIND $rows AS r MATCH (p:Revision {id: r[0]}) MATCH (c:Revision {id: r[1]})"
+            " MATCH (p)-[e:PARENT_OF]->(c) DELETE e",
+            sorted(pairs),
+        )
+
+    def add_imported(self, rows: Sequence[tuple[str, str, Relation]], where: str) -> int:
+        """Write `(parent, child, relation)` of existing nodes where no edge is; return how many."""
+        shared = {
+            relation: self._shared_id(codec.imported_body(relation, where))
+            for relation in sorted({row[2] for row in rows})
+        }
+        missing = {name for row in rows for name in row[:2] if name not in self._keys}
+        if missing:
+            self.times(missing)
+        keys = self._keys
+        links = sorted((keys[c], keys[p], shared[r], r.value) for p, c, r in rows)
+        # An edge at a node made just now cannot be there yet: no look for it is needed.
+        fresh = [row for row in links if row[0] in self._created or row[1] in self._created]
+        old = [row for row in links if row[0] not in self._created and row[1] not in self._created]
+        status = Status.DECLARED.value
+        return self.created(
+            "UNWIND $rows AS r MATCH (c:Revision {key: r[0]}) MATCH (p:Revision {key: r[1]})"
+            " CREATE (p)-[:PARENT_OF {status: $status, relation: r[3], shared: r[2]}]->(c)",
+            fresh,
+            status=status,
+        ) + self.created(
+            "UNWIND $rows AS r MATCH (c:Revision {key: r[0]}) MATCH (p:Revision {key: r[1]})"
+            " MERGE (p)-[e:PARENT_OF]->(c)"
+            " ON CREATE SET e.status = $status, e.relation = r[3], e.shared = r[2]",
+            old,
+            status=status,
+        )
+
+    def _shared_id(self, body: str) -> int:
+        digest = hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
+        rows = self.all(
+            "MERGE (s:SharedBody {digest: $digest}) ON CREATE SET s.id = $id, s.body = $body"
+            " RETURN s.id",
+            digest=digest,
+            id=self.new_key(),
+            body=body,
+        )
+        return int(rows[0][0])
+
+    # --- finding, counting -----------------------------------------------------------------
+
+    def find_digest(self, digest: str) -> list[str]:
+        """Return ids of revisions that hold a digest, sorted."""
+        rows = self.all(
+            "MATCH (:Digest {value: $digest})<-[:HOLDS]-(n:Revision) RETURN n.id", digest=digest
+        )
+        return sorted(name for (name,) in rows)
+
+    def search(self, text: str, limit: int) -> list[str]:
+        """Return up to `limit` ids that contain `text`, whatever its case."""
+        rows = self.all(
+            "MATCH (n:Revision) WHERE toLower(n.id) CONTAINS toLower($text)"
+            " RETURN n.id ORDER BY n.id LIMIT $limit",
+            text=text,
+            limit=limit,
+        )
+        return [name for (name,) in rows]
+
+    def counts(self) -> Counts:
+        """Return how much the store holds."""
+        queries: list[LiteralString] = [
+            "MATCH (n:Revision) RETURN count(n)",
+            "MATCH (n:Mentioned) RETURN count(n)",
+            "MATCH (n:Revision) WHERE n.artifacts > 0 RETURN coalesce(sum(n.artifacts), 0)",
+            "MATCH (:Revision)-[e:PARENT_OF]->() RETURN count(e)",
+            "MATCH (c:Claim) RETURN count(c)",
+            "MATCH (c:Claim) WHERE c.target IS NULL RETURN count(c)",
+            "MATCH (a:Advisory) RETURN count(DISTINCT a.id)",
+            "MATCH (s:RepoState) WHERE s.problem IS NOT NULL RETURN count(s)",
+        ]
+        return Counts(*(int(self.all(query)[0][0]) for query in queries))
+
+    # --- traversal, streams ----------------------------------------------------------------
+
+    def keys(self, ids: Collection[str]) -> dict[str, Node]:
+        """Return handles by id."""
+        rows = self.many(
+            "UNWIND $rows AS id MATCH (n:Revision {id: id}) RETURN id, n.key", sorted(ids)
+        )
+        return dict(rows)
+
+    def ids(self, keys: Collection[Node]) -> dict[Node, str]:
+        """Return ids by handle."""
+        rows = self.many(
+            "UNWIND $rows AS key MATCH (n:Revision {key: key}) RETURN key, n.id", list(keys)
+        )
+        return dict(rows)
+
+    def neighbours(
+        self, frontier: Sequence[Node], statuses: Collection[Status] | None, *, down: bool
+    ) -> list[tuple[Node, Node]]:
+        """Return `(parent, child)` of all edges out of (`down`) or into `frontier`."""
+        query: LiteralString = "UNWIND $rows AS key "
+        if down:
+            query += "MATCH (n:Revision {key: key})-[e:PARENT_OF]->(m) "
+        else:
+            query += "MATCH (n:Revision {key: key})<-[e:PARENT_OF]-(m) "
+        if statuses is not None:
+            query += "WHERE e.status IN $statuses "
+        # One record for each frontier node: a hub's children travel as one list.
+        rows = self.many(
+            query + "RETURN key, collect(m.key)",
+            list(frontier),
+            statuses=None if statuses is None else [status.value for status in statuses],
+        )
+        if down:
+            return [(key, other) for key, others in rows for other in others]
+        return [(other, key) for key, others in rows for other in others]
+
+    def scan_revisions(self) -> Iterator[Revision]:
+        """Yield all revisions by id, in bounded memory."""
+        query: LiteralString = (
+            "MATCH (n:Revision) WHERE n.id > $after RETURN n.id, n.body ORDER BY n.id LIMIT $page"
+        )
+        after = ""
+        while rows := self.all(query, after=after, page=_PAGE):
+            for name, body in rows:
+                yield codec.load_revision(name, body)
+            after = rows[-1][0]
+
+    def _child_pages(self) -> Iterator[list[str]]:
+        query: LiteralString = (
+            "MATCH (n:Revision) WHERE n.id > $after RETURN n.id ORDER BY n.id LIMIT $page"
+        )
+        after = ""
+        while rows := self.all(query, after=after, page=_PAGE):
+            yield [name for (name,) in rows]
+            after = rows[-1][0]
+
+    def scan_claims(self) -> Iterator[tuple[str, Claim]]:
+        """Yield `(child, claim)` of all claims by child, as written, in bounded memory."""
+        for page in self._child_pages():
+            found = self.claims(page)
+            for child in page:
+                for claim in found.get(child, []):
+                    yield child, claim
+
+    def scan_events(self) -> Iterator[MergeEvent]:
+        """Yield all merges by id, in bounded memory."""
+        query: LiteralString = (
+            "MATCH (e:MergeEvent) WHERE e.id > $after"
+            " RETURN e.id, e.child, e.body ORDER BY e.id LIMIT $page"
+        )
+        after = ""
+        while rows := self.all(query, after=after, page=_PAGE):
+            for _, child, body in rows:
+                yield codec.load_event(child, body)
+            after = rows[-1][0]
+
+    def scan_edges(self) -> Iterator[Derivation]:
+        """Yield all edges by (child, parent), in bounded memory."""
+        for page in self._child_pages():
+            yield from self.edges_into(page)
+
+
+def _sorted_edges(rows: Sequence[Sequence[Any]]) -> list[Derivation]:
+    # The server reads what is committed at each moment: an edge that a writer removes between the
+    # match and the read of its fields comes without any.
+    found = [codec.load_edge(*row) for row in rows if row[2] is not None]
+    return sorted(found, key=lambda edge: (edge.child, edge.parent))

@@ -1,0 +1,50 @@
+"""Short ways to make what graph tests write."""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from lineage.domain.claim import Claim, ClaimSource
+from lineage.domain.derivation import Relation
+from lineage.domain.revision import Revision, State
+from lineage.graph.store import DeclaredEdge, Record, RepoState
+
+
+def sha(text: str) -> str:
+    return hashlib.sha1(text.encode()).hexdigest()
+
+
+def day(number: int | None) -> datetime | None:
+    return None if number is None else datetime.fromtimestamp(number * 86400, UTC)
+
+
+def rev(repo: str, commit: str | None = None, at: int | None = None) -> Revision:
+    """A revision that was read, or with no commit a mention; `at` in days."""
+    state = State.READ if commit else State.MENTIONED
+    return Revision(
+        repo=repo, commit=sha(commit) if commit else None, modified_at=day(at), state=state
+    )
+
+
+def claim(
+    repo: str, *, commit: str | None = None, file: str = "README.md", **fields: object
+) -> Claim:
+    source = fields.pop("source", ClaimSource.CARD)
+    return Claim.model_validate(
+        {"source": source, "file": file, "raw": repo, "repo": repo, "commit": commit, **fields}
+    )
+
+
+def record(
+    repo: str, commit: str | None, at: int | None = None, *claims: Claim | str,
+    alias: str | None = None,
+) -> Record:  # fmt: skip
+    said = tuple(claim(c) if isinstance(c, str) else c for c in claims)
+    state = RepoState(
+        repo, sha(commit) if commit else None, "none", datetime(2025, 1, 1, tzinfo=UTC)
+    )
+    return Record(rev(repo, commit, at), said, state, alias)
+
+
+def edges(pairs: Iterable[tuple[str, str]]) -> list[DeclaredEdge]:
+    return [DeclaredEdge(parent, child, Relation.FINETUNE) for parent, child in pairs]
