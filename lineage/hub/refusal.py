@@ -39,7 +39,7 @@ def refusal(error: Exception, what: str) -> SourceError:
         )
     if isinstance(error, OfflineModeIsEnabled):
         return SourceError(f"{what}: offline mode", reason="network", hint="Unset HF_HUB_OFFLINE.")
-    cause = str(error) or type(error).__name__
+    cause = (str(error).splitlines() or [type(error).__name__])[0][:300]
     return SourceError(
         f"{what}: {cause}",
         reason="network",

@@ -212,6 +212,21 @@ def test_faults_are_tried_again(hub_server: HubServer, blob: Blob, kind: str) ->
     assert hub_server.faults.left == 0
 
 
+@pytest.mark.parametrize("kind", ["status:503", "429", "reset"])
+def test_faults_of_resolving_are_tried_again(hub_server: HubServer, blob: Blob, kind: str) -> None:
+    hub_server.faults.add("HEAD hub", kind, times=2)
+    assert blob.read(4_000, 100) == DATA[4_000:4_100]
+    assert len(hub_server.log.find("HEAD")) == 3
+
+
+def test_a_gate_is_told_apart_from_a_fault(hub_server: HubServer, blob: Blob) -> None:
+    hub_server.faults.add("HEAD hub", "gated")
+    with pytest.raises(SourceError) as refused:
+        blob.read(0, 10)
+    assert refused.value.reason == "gated"
+    assert len(hub_server.log) == 1
+
+
 def test_a_silent_server_is_tried_again(hub_server: HubServer, sleeps: Sleeps) -> None:
     hub_server.add(Repo("org/model", [Commit({"model.safetensors": DATA})]))
     source = HubSource(hub_server.endpoint, token=False, timeout=0.3, sleep=sleeps)
