@@ -1,0 +1,96 @@
+"""`lineage crawl`."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lineage.cli.app import App, pass_app, unique
+from lineage.cli.options import UTC_TIME, job_options
+from lineage.domain.errors import UsageError
+
+
+@click.command(short_help="Read models and adapters from the Hub.")
+@click.option("--repo", "repos", multiple=True, metavar="R", help="org/name or org/name@revision.")
+@click.option("--author", "authors", multiple=True, metavar="A", help="All repos of an owner.")
+@click.option("--search", "searches", multiple=True, metavar="Q", help="Repos whose name holds Q.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="TAG", help="Repos with this tag; all must hold."
+)
+@click.option(
+    "--list", "lists", multiple=True, metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="A file with one repo on each line; # begins a comment, - is stdin.",
+)  # fmt: skip
+@click.option("--updated-since", type=UTC_TIME, help="Only what changed since then.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N repos.")
+@click.option(
+    "--weights", type=click.Choice(["full", "sample", "none"]), default="full", show_default=True,
+    help="Read all weights, headers and a sample of them, or nothing but the file listing.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Read unchanged repos again.")
+@job_options
+@pass_app
+def command(app: App, /, **options: Any) -> int:
+    """Read models and adapters from the Hub, and look for their parents.
+
+    The Hub is the one of HF_ENDPOINT, with the token of HF_TOKEN. What is unchanged since it was
+    read is not read again; a crawl that was stopped goes on when it is run again. What could not
+    be read is listed with its reason, and the exit status is 3.
+    """
+    from lineage.cli.jobs import finish, finish_reading
+    from lineage.cli.progress import JobProgress
+    from lineage.hub.source import Selection
+    from lineage.ingest.crawl import crawl
+    from lineage.ingest.executor import open_executor
+    from lineage.ingest.reading import HubSpec
+
+    repos = unique([*options["repos"], *(r for path in options["lists"] for r in _lines(path))])
+    since: datetime | None = options["updated_since"]
+    selection = Selection(
+        repos=tuple(repos),
+        authors=options["authors"],
+        searches=options["searches"],
+        filters=options["filters"],
+        updated_since=since,
+        limit=options["limit"],
+    )
+    named = (repos, selection.authors, selection.searches, selection.filters, since)
+    if not any(named):
+        raise UsageError(
+            "nothing to crawl",
+            hint="Give --repo, --author, --search, --filter, --list or --updated-since.",
+        )
+    executor = open_executor(options["executor"], options["jobs"])
+    try:
+        with app.store() as store:
+            with JobProgress(app, "crawl") as progress:
+                report = crawl(
+                    store,
+                    app.home.vault(),
+                    HubSpec(),
+                    selection,
+                    weights=options["weights"],
+                    executor=executor,
+                    force=options["force"],
+                    on_event=progress.on_event,
+                )
+            infer = not options["no_infer"] and options["weights"] != "none"
+            document = finish_reading(
+                app, store, "crawl", report, infer=infer, device=options["device"]
+            )
+    finally:
+        executor.close()
+    return finish(app, document, options["format_"])
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with click.open_file(str(path), encoding="utf-8-sig") as lines:
+            for line in lines:
+                if repo := line.partition("#")[0].strip():
+                    yield repo
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", hint="Give a text file.") from error

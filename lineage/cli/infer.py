@@ -1,0 +1,39 @@
+"""`lineage infer`."""
+
+import click
+
+from lineage.cli.app import App, pass_app
+from lineage.cli.options import format_option
+
+
+@click.command(short_help="Find parents by comparing fingerprints.")
+@click.option(
+    "--revision", "refs", multiple=True, metavar="REF",
+    help="Look only for the parents of these; may be given again. [default: all]",
+)  # fmt: skip
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="Where to compare.",
+)  # fmt: skip
+@click.option("--ignore-claims", is_flag=True, help="Use weights and times alone.")
+@format_option()
+@pass_app
+def command(app: App, refs: tuple[str, ...], device: str, ignore_claims: bool, format_: str) -> int:
+    """Find parents by comparing fingerprints.
+
+    What was measured before is replaced, what was declared stays.
+    """
+    from lineage.cli.jobs import finish, infer_counts, problem_documents, run_infer
+    from lineage.report.documents import JobDocument
+
+    with app.store() as store:
+        chosen = {name for ref in refs for name in app.resolve(store, ref)} if refs else None
+        report = run_infer(app, store, revisions=chosen, device=device, ignore_claims=ignore_claims)
+    document = JobDocument(
+        job="infer",
+        counts=infer_counts(report) | {"problems": len(report.problems)},
+        problems=problem_documents(report.problems),
+        notes=report.notes,
+        complete=report.complete,
+    )
+    return finish(app, document, format_)

@@ -1,0 +1,67 @@
+"""`lineage mark`."""
+
+from typing import Any
+
+import click
+
+from lineage.cli.app import OK, App, pass_app
+
+SEVERITIES = ("LOW", "MODERATE", "HIGH", "CRITICAL")
+
+
+@click.command(short_help="Mark models as poisoned: write an advisory.")
+@click.argument("refs", nargs=-1, required=True, metavar="REF...")
+@click.option("--reason", required=True, metavar="TEXT", help="What is wrong with them.")
+@click.option("--hazard", default="backdoor", show_default=True, metavar="H", help="What kind.")
+@click.option(
+    "--severity", type=click.Choice(SEVERITIES, case_sensitive=False), default="HIGH",
+    show_default=True, help="How bad.",
+)  # fmt: skip
+@click.option(
+    "--reference", "references", multiple=True, metavar="URL", help="A report; may be given again."
+)
+@click.option("--id", "advisory_id", metavar="ID", help="[default: the next free LIN-YYYY-NNNN]")
+@click.option("--amend", is_flag=True, help="Write a further version of the advisory of --id.")
+@click.option(
+    "--unseen", is_flag=True, help="Take digests, repos and commits that the store has not (yet)."
+)
+@click.option(
+    "--format", "format_", type=click.Choice(["table", "json"]), default="table",
+    show_default=True, help="Write the id alone, or the advisory.",
+)  # fmt: skip
+@pass_app
+def command(app: App, /, refs: tuple[str, ...], **options: Any) -> int:
+    """Mark models, adapters or files as poisoned: write an advisory.
+
+    A repo means all its revisions, those too that are read later. Nothing is ever deleted: --amend
+    and `lineage withdraw` add versions.
+    """
+    from lineage.domain.advisory import Severity
+    from lineage.propagate.advisories import Terms, mark
+
+    terms = Terms(
+        options["reason"],
+        options["hazard"],
+        Severity(options["severity"].upper()),
+        options["references"],
+    )
+    with app.store() as store:
+        names = [
+            name
+            for ref in refs
+            for name in (app.resolve(store, ref) if ref.startswith((".", "/", "~")) else [ref])
+        ]
+        advisory = mark(
+            store,
+            names,
+            terms,
+            advisory_id=options["advisory_id"],
+            amend=options["amend"],
+            unseen=options["unseen"],
+        )
+    if options["format_"] == "json":
+        click.echo(advisory.model_dump_json(indent=2, ensure_ascii=True))
+    else:
+        click.echo(advisory.id)
+    app.say(f"`lineage impact {advisory.id}` lists what it exposes")
+    return OK

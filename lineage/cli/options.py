@@ -1,0 +1,91 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STATUSES = ("corroborated", "measured", "declared", "contradicted")
+
+
+class UtcTime(click.ParamType[datetime]):
+    """A date or a time in ISO 8601; UTC where it says no zone."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return an aware time in UTC."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            time = datetime.fromisoformat(str(value))
+            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a time: give 2026-01-31 or 2026-01-31T12:00Z", param, ctx)
+
+
+UTC_TIME = UtcTime()
+
+
+def format_option(*more: str) -> Callable[[F], F]:
+    """Add --format with table, json, csv and `more`."""
+    return click.option(
+        "--format",
+        "format_",
+        type=click.Choice(["table", "json", "csv", *more]),
+        default="table",
+        show_default=True,
+        help="How to write the answer.",
+    )
+
+
+def reach_options(command: F) -> F:
+    """Add the options of descendants and ancestors."""
+    for option in (
+        click.option(
+            "--timeout", type=click.FloatRange(min=0), metavar="SECONDS",
+            help="Stop after this time with what was found (exit 3 if there is more).",
+        ),
+        click.option(
+            "--limit", type=click.IntRange(min=1), metavar="N",
+            help="Stop at N revisions (exit 3 if there are more).",
+        ),
+        click.option(
+            "--depth", type=click.IntRange(min=0), metavar="N",
+            help="Follow at most N edges (exit 3 if there are more).",
+        ),
+        click.option(
+            "--status", "statuses", type=click.Choice(STATUSES), multiple=True,
+            help="Follow only edges of this status; may be given again. [default: all]",
+        ),
+        format_option(),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def job_options(command: F) -> F:
+    """Add the options of crawl and add."""
+    for option in (
+        click.option(
+            "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
+            show_default=True, help="Where to compare fingerprints.",
+        ),
+        click.option("--no-infer", is_flag=True, help="Do not look for parents afterwards."),
+        click.option(
+            "--jobs", type=click.IntRange(1, 1024), default=4, show_default=True, metavar="N",
+            help="How many to read at once.",
+        ),
+        click.option(
+            "--executor", type=click.Choice(["inline", "pool", "ray"]), default="pool",
+            show_default=True, help="Where to read: in this process, its threads, or Ray.",
+        ),
+        format_option(),
+    ):  # fmt: skip
+        command = option(command)
+    return command
