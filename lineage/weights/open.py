@@ -12,6 +12,7 @@ from lineage.weights.base import ContainerReader
 from lineage.weights.layout import ArtifactSpec
 from lineage.weights.reader import WeightReader
 from lineage.weights.safetensors import MAX_HEADER, open_safetensors
+from lineage.weights.torchzip import open_torch
 
 _HEAD = 1024
 _MAX_INDEX = 64 << 20
@@ -62,9 +63,15 @@ def _safetensors(
     return open_safetensors(blobs, _weight_map(spec, texts))
 
 
+def _torch(
+    _spec: ArtifactSpec, blobs: Sequence[Blob], _texts: Callable[[str], bytes | None]
+) -> ContainerReader:
+    return open_torch(blobs)
+
+
 _OPENERS: dict[
     str, Callable[[ArtifactSpec, Sequence[Blob], Callable[[str], bytes | None]], ContainerReader]
-] = {"safetensors": _safetensors}
+] = {"safetensors": _safetensors, "torch": _torch}
 
 
 def _weight_map(spec: ArtifactSpec, texts: Callable[[str], bytes | None]) -> dict[str, str] | None:
