@@ -65,7 +65,8 @@ class Source(Protocol):
     def snapshot(self, listing: Listing) -> Snapshot:
         """Read one revision's metadata, file list and claims.
 
-        Raises SourceError with the reason where the source refuses (gated, private, gone, …).
+        Raises SourceError with the reason where the source refuses (private, gone, disabled, …).
+        Of a gated repository it gives what is public, in state GATED; its blobs refuse.
         """
         ...
 
