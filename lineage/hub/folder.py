@@ -24,10 +24,18 @@ from lineage.hub.text import MalformedTextError, clean, decode, load_json
 METADATA_FILE = "_hub.json"
 
 _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf"}
+# What trainers write beside the weights, and tokenizers.
 _STATE = re.compile(
-    r"(optimizer|scheduler|scaler|training_args|trainer_state|rng_state)\b.*|rng_state.*"
+    r"(optimizer|scheduler|scaler|training_args|trainer_state|rng_state|random_states"
+    r"|lr_scheduler|grad_scaler|sampler)([._-].*)?|.*optim_states|.*_optimizer"
+    r"|tokenizer|vocab|merges"
 )
 _MARKS = ("config.json", "adapter_config.json", "model_index.json", METADATA_FILE)
+# Subfolders that are parts of one repository: a run's checkpoints, adapters, a pipeline's models.
+_STEP = re.compile(r"(checkpoint|ckpt|epoch|step|global_step)[-_]?\d+")
+_PART = re.compile(
+    rf"{_STEP.pattern}|adapter([-_].*)?|unet|vae|text_encoder(_\d)?|transformer|prior|controlnet"
+)
 _CACHED = re.compile(r"models--[^/]+?(?:--[^/]+?)?")
 _MOST_FILES = 100_000
 
@@ -51,8 +59,8 @@ class FolderSource:
     """List and open the repositories in folders of this machine.
 
     A path that holds weights, or says that it is a repository (`config.json`,
-    `adapter_config.json`, `model_index.json`, `_hub.json`, a card with front matter), is one
-    repository named as its folder, with all its subfolders (checkpoints, a pipeline's parts). Any
+    `adapter_config.json`, `model_index.json`, `_hub.json`, a card with front matter, or nothing but
+    checkpoints), is one repository named as its folder, with all its subfolders. Any
     other folder is read as a folder of folders: `PATH/org/name` is `org/name`, and where
     `PATH/name` is a repository itself, `<PATH's name>/name`. A weight file alone is a repository
     named as the file, and a model in a Hugging Face cache as the Hub names it. What no id may
@@ -200,15 +208,21 @@ def _part(name: str) -> str:
 
 
 def _is_repository(folder: Path) -> bool:
-    names = {entry.name for entry in _entries(folder) if not entry.name.startswith(".")}
-    if METADATA_FILE in names or any(is_weight_name(n) for n in names):
+    entries = [entry for entry in _entries(folder) if not entry.name.startswith(".")]
+    names = {entry.name for entry in entries}
+    if any(is_weight_name(name) or name in _MARKS for name in names):
         return True
-    if any(mark in names for mark in _MARKS):
+    carded = "README.md" in names
+    parts = [entry.name for entry in entries if entry.is_dir()]
+    part = _PART if carded else _STEP
+    if parts and all(part.fullmatch(name) for name in parts):
         return True
-    if "README.md" not in names:
-        return False
+    return carded and _has_front_matter(folder / "README.md")
+
+
+def _has_front_matter(path: Path) -> bool:
     try:
-        return split(decode(_read(folder / "README.md", CLAIM_FILE_LIMIT)))[0] is not None
+        return split(decode(_read(path, CLAIM_FILE_LIMIT)))[0] is not None
     except SourceError:
         return False
 
@@ -253,6 +267,9 @@ def _files(root: _Root, notes: list[str]) -> Iterator[tuple[str, tuple[Path, int
     for path in _walk(root.path, root.bound, set(), notes):
         name = path.relative_to(root.path).as_posix()
         if name == METADATA_FILE:
+            continue
+        if clean(name) != name:
+            notes.append(f"{clean(name)}: a name with unprintable characters, left out")
             continue
         try:
             about = path.stat()

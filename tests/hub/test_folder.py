@@ -75,9 +75,18 @@ def test_a_folder_of_folders_is_owners_and_names(tmp_path: Path) -> None:
     write(zoo / "single" / "model.bin")
     write(zoo / "carded" / "README.md", "---\nlicense: mit\n---\n")
     write(zoo / "carded" / "checkpoint-1" / "adapter_model.bin")
+    write(zoo / "run" / "checkpoint-1" / "adapter_model.bin")
+    write(zoo / "run" / "checkpoint-20" / "adapter_model.bin")
     write(zoo / "README.md", "A collection, no front matter.")
     write(zoo / ".cache" / "x" / "model.safetensors")
-    assert sorted(listed(zoo)) == ["org/a", "org/b", "org/pipe", "zoo/carded", "zoo/single"]
+    assert sorted(listed(zoo)) == [
+        "org/a",
+        "org/b",
+        "org/pipe",
+        "zoo/carded",
+        "zoo/run",
+        "zoo/single",
+    ]
 
 
 def test_odd_names_become_ids(tmp_path: Path) -> None:
@@ -222,6 +231,40 @@ def test_a_hugging_face_cache(tmp_path: Path) -> None:
     for path in (tmp_path / "hub", model, snapshot):
         ((repo, found),) = snapshots(path).items()
         assert (repo, names(found)) == ("org/name", ["model.safetensors"])
+
+
+def test_names_that_cannot_be_shown_are_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "m"
+    write(root / "model.safetensors")
+    for name in (b"bad\xff.safetensors", b"esc\x1b[31m.bin", b"new\nline.bin"):
+        write(Path(os.fsdecode(os.fsencode(root) + b"/" + name)))
+    found = snapshots(root)["m"]
+    assert names(found) == ["model.safetensors"]
+    assert len(found.notes) == 3
+    assert all(note.isprintable() for note in found.notes)
+
+
+def test_real_adapters(shared: Path) -> None:
+    found = snapshots(shared / "data" / "adapters")
+    weights = [
+        file.path
+        for snapshot in found.values()
+        for file in snapshot.files
+        if file.path.endswith((".safetensors", ".bin"))
+    ]
+    assert len(weights) == 18
+    bases = {repo: {c.repo for c in s.claims if c.resolved} for repo, s in found.items()}
+    assert bases == {
+        "adapters/distilbert_emotion_dayanidhi04": {"distilbert-base-uncased"},
+        "adapters/distilbert_imdb_Tashu014": {"distilbert-base-uncased"},
+        "adapters/gemma3-270m_0112LY": {"google/gemma-3-270m-it"},
+        "adapters/gemma3-270m_ao-wei": {"gemma3-270m-it"},
+        "adapters/gpt2_tigrinya": {"gpt2"},
+        "adapters/opt125m_guilhermmeabreu": {"facebook/opt-125m"},
+        "adapters/roberta_ckpts_subro608": {"roberta-base"},
+        "adapters/sd15_catundchat": set(),
+        "adapters/sd15_timohavdk": set(),
+    }
 
 
 def test_pointers_are_no_weights(tmp_path: Path) -> None:

@@ -116,9 +116,9 @@ def from_metadata(
     """Return the claims that stand inside a weight file.
 
     `metadata` are a GGUF file's keys with their values as text, or the `__metadata__` of a
-    safetensors file; `format` is the artifact's. Never raises.
+    safetensors file; `format` is the artifact's, as its name promises. Never raises.
     """
-    if format.startswith("gguf"):
+    if format.startswith("gguf") or "general.architecture" in metadata:
         return settle(gguf.claims_of(repo, file, metadata))
     return settle(kohya.claims_of(repo, file, metadata))
 
