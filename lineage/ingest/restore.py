@@ -87,7 +87,8 @@ class _Restore:
 
     def _models(self, prefix: str, kind: type[M]) -> Iterator[M]:
         for number, item in enumerate(self._items(prefix)):
-            made = self._validated(kind.model_validate, _plain(item), f"{prefix} {number}")
+            plain = _plain(item) if kind is Derivation else item
+            made = self._validated(kind.model_validate, plain, f"{prefix} {number}")
             if made is not None:
                 yield made
 

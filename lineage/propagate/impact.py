@@ -126,7 +126,7 @@ def _reason(advisory: Advisory, path: Sequence[str], trail: Trail) -> str:
     if trail.standing is Standing.MEASURED:
         return f"the weights show descent over {edges}"
     if trail.standing is Standing.DECLARED:
-        return f"{_weak(trail)} of {edges} on the way are declared and not measured"
+        return f"{_weak(trail)} of {edges} on the way only declared, not measured"
     return f"can be reached only over an edge that the weights contradict ({edges})"
 
 

@@ -4,17 +4,17 @@ import re
 from typing import TextIO
 
 from lineage.report.answer import Answer, Table
-from lineage.report.table_format import shown
+from lineage.report.table_format import shown, told
 from lineage.report.text import clean
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~$&:@])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~$&@])")
 
 
 def escape(text: str) -> str:
     """Return `text` so that Markdown shows it as it is: no links, images, HTML or mentions."""
     escaped = _SPECIAL.sub(r"\\\1", clean(text))
     # GitHub links bare addresses and mentions even behind a backslash; an entity stops it.
-    return escaped.replace("\\@", "&#64;").replace("\\:", "&#58;").replace("www.", "www&#46;")
+    return escaped.replace("\\@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 class MarkdownReporter:
@@ -39,6 +39,7 @@ class MarkdownReporter:
         if not table.rows:
             out.write(f"{escape(table.empty)}\n\n" if table.empty else "")
             return
+        table = told(table)
         out.write("| " + " | ".join(escape(c.replace("_", " ")) for c in table.columns) + " |\n")
         out.write("|" + " --- |" * len(table.columns) + "\n")
         for row in table.rows:

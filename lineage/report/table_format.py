@@ -45,7 +45,7 @@ def shown(cell: Cell) -> str:
     return clean(cell) if isinstance(cell, str) else number(cell)
 
 
-def _told(table: Table) -> Table:
+def told(table: Table) -> Table:
     """Return the table without columns in which no row has anything."""
     kept = [i for i in range(len(table.columns)) if any(row[i] is not None for row in table.rows)]
     return Table(
@@ -73,7 +73,7 @@ def _plain_table(table: Table) -> list[str]:
     head = [clean(table.title)] if table.title else []
     if not table.rows:
         return [*head, table.empty]
-    table = _told(table)
+    table = told(table)
     rows = [table.columns, *(tuple(shown(cell) for cell in row) for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     right = [_is_number(table, index) for index in range(len(table.columns))]
@@ -128,7 +128,7 @@ def _rich_table(console: "Console", table: Table) -> None:
     from rich.table import Table as Grid
     from rich.text import Text
 
-    table = _told(table)
+    table = told(table)
     title = Text(clean(table.title), style="bold") if table.title else None
     grid = Grid(title=title, title_justify="left", header_style="bold")
     for index, name in enumerate(table.columns):
