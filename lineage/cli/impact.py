@@ -13,7 +13,7 @@ from lineage.cli.options import UTC_TIME, format_option
 @click.option("--as-of", type=UTC_TIME, help="Take the advisory as it stood at that time.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N",
-    help="Stop at about N revisions (exit 3 if there are more).",
+    help="Stop at N revisions (exit 3 if there are more).",
 )  # fmt: skip
 @format_option("markdown")
 @pass_app
