@@ -9,6 +9,7 @@ from lineage.domain.revision import FileInfo
 from lineage.hub.blob import Blob
 from lineage.weights.adapters import wrap_adapter
 from lineage.weights.base import ContainerReader
+from lineage.weights.gguf import open_gguf
 from lineage.weights.layout import ArtifactSpec
 from lineage.weights.reader import WeightReader
 from lineage.weights.safetensors import MAX_HEADER, open_safetensors
@@ -69,9 +70,15 @@ def _torch(
     return open_torch(blobs)
 
 
+def _gguf(
+    _spec: ArtifactSpec, blobs: Sequence[Blob], _texts: Callable[[str], bytes | None]
+) -> ContainerReader:
+    return open_gguf(blobs)
+
+
 _OPENERS: dict[
     str, Callable[[ArtifactSpec, Sequence[Blob], Callable[[str], bytes | None]], ContainerReader]
-] = {"safetensors": _safetensors, "torch": _torch}
+] = {"safetensors": _safetensors, "torch": _torch, "gguf": _gguf}
 
 
 def _weight_map(spec: ArtifactSpec, texts: Callable[[str], bytes | None]) -> dict[str, str] | None:
