@@ -61,9 +61,7 @@ def permute_residual(weights: Weights, shape: Shape, random: torch.Generator) ->
     """Permute the residual stream."""
     order = torch.randperm(shape.hidden, generator=random)
     for name, tensor in weights.items():
-        if tensor.ndim == 1:
-            weights[name] = tensor[order]
-        elif _writes(name):
+        if tensor.ndim == 1 or _writes(name):
             weights[name] = tensor[order]
         else:
             weights[name] = tensor[:, order]

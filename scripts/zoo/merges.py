@@ -11,6 +11,7 @@ import yaml
 
 from lineage.domain.derivation import Relation
 from scripts.zoo.cards import RECIPE_FILE, Claiming
+from scripts.zoo.doses import elementwise_doses
 from scripts.zoo.measure import joint_coefficients
 from scripts.zoo.nursery import LORA_CACHE, Made, Nursery, edge
 from scripts.zoo.train import TORCH_DTYPES
@@ -108,19 +109,44 @@ def truth_of(zoo: Nursery, repo: str, recipe: Recipe) -> Made:
     reference = names[0] if recipe.method in AFFINE_METHODS else recipe.base or names[0]
     others = [name for name in names if name != reference]
     nominal = nominal_coefficients(recipe)
-    if recipe.method in LINEAR_METHODS:
+    regressed = _regress(zoo, repo, recipe, reference, others)
+    if recipe.method in LINEAR_METHODS and all(nominal[name] is not None for name in others):
         shares = {name: nominal[name] or 0.0 for name in others}
     else:
-        measured = joint_coefficients(
-            zoo.path(repo),
-            weights_of(zoo, reference),
-            [weights_of(zoo, n) for n in others],
-            TORCH_DTYPES[recipe.dtype],
-        )
-        shares = dict(zip(others, measured, strict=True))
+        shares = _doses(zoo, recipe, reference, others) or regressed
     shares[reference] = 1.0 - sum(shares.values())
-    edges = [e for name, share in shares.items() for e in _edges(recipe, name, share, nominal)]
+    edges = [
+        e
+        for name, share in shares.items()
+        for e in _edges(recipe, name, share, nominal, regressed.get(name))
+    ]
     return Made("merge", _joined(edges), shares=_by_repo(shares))
+
+
+def _regress(
+    zoo: Nursery, repo: str, recipe: Recipe, reference: str, others: Sequence[str]
+) -> dict[str, float]:
+    measured = joint_coefficients(
+        zoo.path(repo),
+        weights_of(zoo, reference),
+        [weights_of(zoo, n) for n in others],
+        TORCH_DTYPES[recipe.dtype],
+    )
+    return dict(zip(others, measured, strict=True))
+
+
+def _doses(
+    zoo: Nursery, recipe: Recipe, base: str, others: Sequence[str]
+) -> dict[str, float] | None:
+    own = dict(recipe.sources)
+    doses = elementwise_doses(
+        recipe.method,
+        weights_of(zoo, base),
+        [(weights_of(zoo, n), own[n]) for n in others],
+        recipe.parameters,
+        TORCH_DTYPES[recipe.dtype],
+    )
+    return dict(zip(others, doses, strict=True)) if doses else None
 
 
 def nominal_coefficients(recipe: Recipe) -> dict[str, float | None]:
@@ -152,7 +178,11 @@ def _normalizes(recipe: Recipe) -> bool:
 
 
 def _edges(
-    recipe: Recipe, name: str, share: float, nominal: Mapping[str, float | None]
+    recipe: Recipe,
+    name: str,
+    share: float,
+    nominal: Mapping[str, float | None],
+    regressed: float | None,
 ) -> list[EdgeTruth]:
     model, adapter = split_source(name)
     own = next((dict(p) for n, p in recipe.sources if n == name), {})
@@ -162,6 +192,7 @@ def _edges(
         "method": recipe.method,
         "coefficient": nominal.get(name),
         "effective": share,
+        "regressed": regressed,
         "parameters": {**recipe.parameters, **own, "dtype": recipe.dtype},
         "inside": not cancelled,
     }
@@ -179,6 +210,7 @@ def _joined(edges: Sequence[EdgeTruth]) -> tuple[EdgeTruth, ...]:
             update={
                 "effective": (old.effective or 0.0) + (new.effective or 0.0),
                 "coefficient": None,
+                "regressed": None,
                 "inside": old.inside or new.inside,
             }
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lineage.domain.derivation import Relation
-from scripts.zoo.cards import Claiming, write_claims
+from scripts.zoo.cards import DIRT, Claiming, write_claims
 from scripts.zoo.quiet import quiet_tools
 from scripts.zoo.truth import Claims, EdgeTruth, Lie, RepoTruth, Truth, write_truth
 
@@ -23,6 +23,7 @@ LORA_CACHE = ".lora-merges"
 """Where mergekit keeps `model+lora` while the zoo is built."""
 Progress = Callable[[str], None]
 _LEAST = 1e-3  # a coefficient below this is not listed as contents
+_TRUE, _MISSING, _DIRTY, _PARTIAL = 0.5, 0.75, 0.87, 0.92  # the rest lies
 _TOOLS = ("torch", "transformers", "peft", "mergekit", "gguf", "safetensors", "tokenizers")
 
 
@@ -32,6 +33,7 @@ class Made:
 
     `own` tells that the repository has a change of its own. `shares` are the coefficients with
     which the contents of its parents are inside; None takes them from the edges.
+    `holds` adds contents that are no parent's whole.
     """
 
     by: str
@@ -40,6 +42,7 @@ class Made:
     shares: dict[str, float] | None = None
     kind: str = "model"
     laundered: tuple[str, ...] = ()
+    holds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -48,12 +51,16 @@ class Nursery:
 
     Tools are given `org/name` relative to `out`, so that what they write down (recipes, adapter
     configs, `_name_or_path`) names repositories and no paths of this machine.
+
+    With `mixed_cards` about half of the repositories that are not told what to claim say nothing,
+    too little, something false or something without meaning.
     """
 
     name: str
     out: Path
     seed: int
     progress: Progress
+    mixed_cards: bool = False
     repos: dict[str, RepoTruth] = field(default_factory=dict)
     edges: list[EdgeTruth] = field(default_factory=list)
     contents: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -92,9 +99,9 @@ class Nursery:
     ) -> str:
         """Note a repository whose weights lie in its folder, write its card and Hub data."""
         folder = self.path(repo)
-        claiming = claiming or Claiming()
         edges = tuple(e.model_copy(update={"child": repo}) for e in made.edges)
         parents = tuple(e.parent for e in edges)
+        claiming = claiming or self._draw_claiming(parents)
         self.now += timedelta(seconds=float(self.rng.exponential(20 * 3600)) + 60)
         created = self.now.replace(microsecond=0)
         self.lies += write_claims(folder, repo, made.kind, edges, claiming)
@@ -136,13 +143,38 @@ class Nursery:
         shares = made.shares
         if shares is None:
             shares = {e.parent: 1.0 if e.effective is None else e.effective for e in edges}
-        total: dict[str, float] = {}
+        total = dict(made.holds)
         for parent, share in shares.items():
             for generator, coefficient in self.contents[parent].items():
                 total[generator] = total.get(generator, 0.0) + share * coefficient
         if made.own:
             total[repo] = 1.0
         return {g: round(c, 6) for g, c in sorted(total.items()) if abs(c) >= _LEAST}
+
+    def _draw_claiming(self, parents: Sequence[str]) -> Claiming:
+        """Draw what a repository shall claim; a false parent is one that is no ancestor."""
+        luck = float(self.rng.random())
+        if not self.mixed_cards or not parents or luck < _TRUE:
+            return Claiming()
+        if luck < _MISSING:
+            return Claiming(Claims.MISSING)
+        if luck < _DIRTY:
+            return Claiming(Claims.DIRTY, dirt=str(self.rng.choice(DIRT)))
+        if luck < _PARTIAL and len(parents) > 1:
+            return Claiming(Claims.PARTIAL)
+        ancestors = self._ancestors(parents)
+        others = [r for r, t in self.repos.items() if r not in ancestors and t.kind == "model"]
+        return Claiming(Claims.FALSE, (str(self.rng.choice(others)),)) if others else Claiming()
+
+    def _ancestors(self, parents: Sequence[str]) -> set[str]:
+        known: set[str] = set()
+        todo = list(parents)
+        while todo:
+            repo = todo.pop()
+            if repo not in known:
+                known.add(repo)
+                todo += [e.parent for e in self.edges if e.child == repo]
+        return known
 
     def _architecture(self, folder: Path, parents: Sequence[str]) -> str:
         config = folder / "config.json"

@@ -9,6 +9,8 @@ _NOISE: tuple[tuple[str, type[Warning]], ...] = (
     ("`is_gradient_checkpointing` is deprecated", FutureWarning),
     # mergekit.io.lazy_unpickle names numpy.core in its allow list.
     ("numpy.core is deprecated", DeprecationWarning),
+    # torch.quantize_per_channel, which is the int8 that models of these years were made with.
+    ("torch.quantize_per_tensor, torch.quantize_per_channel", UserWarning),
 )
 
 

@@ -85,7 +85,7 @@ class Breeder:
         train.save(model, self.tokenizer, self.zoo.path(repo), dtype)
         return self.zoo.add(repo, Made("pretrain", own=True))
 
-    def tune(
+    def tune(  # noqa: PLR0913 - a fine-tune has that many knobs
         self,
         repo: str,
         parent: str,
@@ -134,10 +134,13 @@ class Breeder:
         rate: float = 2e-3,
     ) -> str:
         """Train an adapter on `parent`."""
-        options = {"task_type": "CAUSAL_LM", "target_modules": list(self.species.targets)}
+        options: dict[str, Any] = {
+            "task_type": "CAUSAL_LM",
+            "target_modules": list(self.species.targets),
+        }
         options |= kind.options
         if self.species is GPT2 and kind.config == "LoraConfig":
-            options.setdefault("fan_in_fan_out", True)
+            options["fan_in_fan_out"] = True
         return adapters.adapter(
             self.zoo,
             repo,

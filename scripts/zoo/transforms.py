@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lineage.domain.derivation import Relation
 from scripts.zoo.cards import MOE_RECIPE_FILE, RECIPE_FILE, Claiming
@@ -47,6 +47,17 @@ def reshard(
     model.save_pretrained(folder, max_shard_size=max(size // 3, 1))
     copy_tokenizer(zoo.path(parent), folder)
     made = Made("reshard", (edge(parent, Relation.DUPLICATE, coefficient=1.0),))
+    return zoo.add(repo, made, claiming=claiming)
+
+
+def torch_zip(zoo: Nursery, repo: str, parent: str, *, claiming: Claiming | None = None) -> str:
+    """Save the same weights as `pytorch_model.bin`, by torch."""
+    _copy(zoo, parent, repo, with_weights=False)
+    stored: dict[str, torch.Tensor] = {}
+    for file in sorted(zoo.path(parent).glob("*.safetensors")):
+        stored |= load_file(file)
+    torch.save(stored, zoo.path(repo) / "pytorch_model.bin")
+    made = Made("torch_zip", (edge(parent, Relation.DUPLICATE, coefficient=1.0),))
     return zoo.add(repo, made, claiming=claiming)
 
 

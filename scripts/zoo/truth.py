@@ -5,10 +5,12 @@
 - `repos`: every repository, with the family it belongs to (`family` is the id of the family's
   root), how it was made (`made_by`, finer than a relation), whether it has a change of its own
   (`generator`) and what its claims are worth (`claims`).
-- `edges`: one per pair of parent and child. `coefficient` is what the recipe says (normalised where
-  the method normalises), `effective` what is in the weights: the joint least-squares coefficient of
-  the parents' changes in the child's, over all weights. Score against `effective`; for linear
-  methods the two agree.
+- `edges`: one per pair of parent and child, with three coefficients. `coefficient` is what the
+  recipe says (normalised where the method normalises). `effective` is the dose: for linear methods
+  the recipe's, for methods that trim, drop or elect elements the share of the parent's change that
+  came through (`scripts/zoo/doses.py`), for the rest `regressed`. `regressed` is the joint
+  least-squares coefficient of the parents' changes in the child's, over all weights; it misleads
+  where one source of TIES or SCE outweighs another. The base of a merge holds what is left of 1.
 - `contents`: for each model its generators with the coefficient of each one's own change
   (`W_generator - W_its_parent`; for a root its weights, for an adapter its scaled product),
   composed along the edges from the effective coefficients.
@@ -76,6 +78,7 @@ class EdgeTruth(Model):
     role: str = ""
     coefficient: float | None = None
     effective: float | None = None
+    regressed: float | None = None
     layers: str | None = None
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     inside: bool = True

@@ -15,7 +15,7 @@ from scripts.zoo.merges import run_mergekit
 from scripts.zoo.quiet import quiet_tools
 from scripts.zoo.truth import Claims, Truth
 
-pytestmark = pytest.mark.zoo
+pytestmark = [pytest.mark.zoo, pytest.mark.timeout(1200)]
 
 Demo = tuple[Path, Truth]
 
