@@ -3,11 +3,12 @@
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from lineage.domain.claim import Claim, ClaimSource
 from lineage.domain.derivation import Relation
-from lineage.hub.claims.common import Place
+from lineage.hub.claims.common import LONGEST, MOST_CLAIMS, Place
 from lineage.hub.claims.target import resolve
 from lineage.hub.text import MalformedTextError, load_yaml
 
@@ -95,7 +96,7 @@ def claims_of(repo: str, file: str, front: Mapping[str, Any], around: Surroundin
     for key, value in front.items():
         if key.lower() not in _KEYS:
             continue
-        values = list(_flatten(value))
+        values = list(islice(_flatten(value), MOST_CLAIMS))
         relation = _KEYS[key.lower()] or relation_of(front, values, around)
         claims += [place.claim(v, relation=relation) for v in values]
     return claims
@@ -151,7 +152,8 @@ def strings(value: object) -> list[str]:
 def _flatten(value: object, depth: int = 0) -> Iterator[object]:
     """Yield what a `base_model` names one by one; an empty list or mapping as itself."""
     if isinstance(value, str):
-        parts = [p for p in re.split(r"\s*[,;]\s*|\s+", value.strip()) if p]
+        listed = value if len(value) <= LONGEST else ""  # what is cut could name another repo
+        parts = [p for p in re.split(r"[\s,;]+", listed) if p]
         # Only ids with an owner: the words of a sentence would do as bare names.
         several = len(parts) > 1 and all("/" in p and resolve(p).repo for p in parts)
         yield from parts if several else [value]

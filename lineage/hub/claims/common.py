@@ -11,6 +11,7 @@ from lineage.hub.claims.target import Target, resolve
 from lineage.hub.text import clean
 
 MOST_CLAIMS = 2000
+LONGEST = 4000  # characters in which a parent can be named
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def settle(claims: Iterable[Claim]) -> tuple[Claim, ...]:
 
 def _target(value: object, doubt: bool) -> Target:
     if isinstance(value, str):
-        return resolve(value[:4000], doubt=doubt)
+        return resolve(value, doubt=doubt) if len(value) <= LONGEST else Target(reason="malformed")
     if value is None or (isinstance(value, list | dict) and not value):
         return Target(reason="empty")
     return Target(reason="not_text")

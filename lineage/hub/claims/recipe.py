@@ -6,7 +6,7 @@ from typing import Any
 
 from lineage.domain.claim import Claim, ClaimSource
 from lineage.domain.derivation import Relation
-from lineage.hub.claims.common import Place
+from lineage.hub.claims.common import MOST_CLAIMS, Place
 from lineage.hub.recipes import Ingredient, Recipe, recipe_of
 from lineage.hub.text import MalformedTextError, clean, load_yaml
 
@@ -44,6 +44,8 @@ def from_body(repo: str, file: str, body: str) -> list[Claim]:
     broken: list[Claim] = []
     for language, block in _blocks(body):
         looks = {m[1] for m in _LOOKS.finditer(block)}
+        if sum(len(r.ingredients) for r in recipes) >= MOST_CLAIMS:
+            break
         if not looks:
             continue
         sure = language in {"yaml", "yml"}

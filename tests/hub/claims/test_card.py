@@ -141,3 +141,14 @@ def test_tags_in_front_matter_count_once() -> None:
 def test_raw_text_cannot_drive_a_terminal() -> None:
     claim = card('base_model: "a\\e[31mb\\u202ec"')[0]
     assert (claim.reason, claim.raw) == ("malformed", "a\ufffd[31mb\ufffdc")
+
+
+def test_text_beyond_reason_is_not_cut_into_ids() -> None:
+    assert said(card("base_model: '" + "org/name, " * 1000 + "'")) == ["!malformed"]
+    assert said(card("base_model: 'https://huggingface.co/a/b?" + "x" * 5000 + "'")) == [
+        "!malformed"
+    ]
+
+
+def test_no_more_claims_than_can_be_meant() -> None:
+    assert len(card("base_model: [" + "a/b," * 9000 + "]")) == 2000
