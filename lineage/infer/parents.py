@@ -2,21 +2,29 @@
 
 import torch
 
+from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain
 from lineage.infer.links import Explanation
+from lineage.infer.merges import sum_replays
 from lineage.infer.nearest import cast_link, equal_share, finetune_link, squared_distances
 from lineage.infer.order import claims_parent, may_precede
+from lineage.infer.recipes import elementwise_link, sum_link
+from lineage.infer.space import Space, make_space
 
 
 def family_links(family: Family) -> list[Explanation]:
-    """Explain every member of a family that has older members."""
+    """Explain every member of a family that has older members, in order of age."""
+    space = make_space(family)
     gaps = squared_distances(family)
+    merged: set[int] = set()
     links = []
     for child in range(len(family.views)):
-        link = explain(family, child, candidates(family, child), gaps)
+        link = explain(space, child, candidates(family, child), gaps, merged)
         if link:
             links.append(link)
+            if len(link.parents) > 1:
+                merged.add(child)
     return links
 
 
@@ -47,14 +55,23 @@ def _first(family: Family, row: int, child: int) -> bool:
     return row < child
 
 
-def explain(family: Family, child: int, rows: list[int], gaps: torch.Tensor) -> Explanation | None:
+def explain(
+    space: Space, child: int, rows: list[int], gaps: torch.Tensor, merged: set[int]
+) -> Explanation | None:
     """Explain one child over its candidates, None where there are none."""
     if not rows:
         return None
+    family = space.family
     ranked = sorted(rows, key=lambda r: float(gaps[child, r]))
     grain = family.views[child].grain
     for row in ranked[:4]:
         share = equal_share(family, row, child, grain)
         if share > 0.995 and grain is not Grain.QUANT:
             return cast_link(family, row, child, share)
+    sums = sum_replays(space, child, rows, merged)
+    if sums:
+        return sum_link(family, child, sums)
+    chosen = elementwise(space, child, rows)
+    if chosen:
+        return elementwise_link(family, child, chosen)
     return finetune_link(family, ranked[0], child)

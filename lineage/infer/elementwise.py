@@ -1,0 +1,324 @@
+"""Merges that choose per value: TIES, DARE, DELLA, breadcrumbs, SCE, arcee fusion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import torch
+
+from lineage.infer.grain import Grain, round_to
+from lineage.infer.modes import Mode, modes, refine, slot_ratios, sweep
+from lineage.infer.replay import FLOAT32_SLACK
+from lineage.infer.space import Space, cast_equal
+
+ENOUGH = 0.95
+"""Share of the changed positions that a set must reproduce; true ones reach .98."""
+
+MOST_SOURCES = 5
+SHORTLIST = 32
+TRIALS = 2
+BASES = 4
+RANKED = 5000
+"""Positions on which candidates are ranked; the few best are then fitted on all."""
+FITTED = 24000
+
+
+@dataclass(slots=True)
+class Part:
+    """One source: its row, its weight per tensor, and for means its relative weight per tensor."""
+
+    row: int
+    scale: torch.Tensor
+    relative: torch.Tensor
+
+
+@dataclass(slots=True)
+class Elementwise:
+    """A base and sources that reproduce a child value by value.
+
+    `kind` is `sum` (surviving changes add up) or `mean` (they are averaged). `share` of the
+    changed positions came out exactly, `chance` of them with the sources' changes shuffled.
+    `member` (sources, positions) tells which sources each reproduced position holds.
+    """
+
+    base: int
+    kind: str
+    parts: list[Part]
+    share: float
+    chance: float
+    changed: float
+    member: torch.Tensor
+    index: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Return the base and the sources."""
+        return (self.base, *(p.row for p in self.parts))
+
+
+@dataclass(slots=True)
+class _Scene:
+    """One child against one base, at the positions that changed."""
+
+    base: int
+    grain: Grain
+    target: torch.Tensor
+    origin: torch.Tensor
+    change: torch.Tensor
+    slack: torch.Tensor
+    unit: torch.Tensor
+    place: torch.Tensor
+    index: torch.Tensor
+    slots: int
+    changed: float
+
+
+def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwise]:
+    """Return the explanations of a child by value-wise methods, fewest sources first."""
+    found = []
+    for base in likely_bases(space, child, rows):
+        scene = _make_scene(space, child, base)
+        if scene is None:
+            continue
+        sources = _shortlist(space, scene, [r for r in rows if r != base])
+        if not sources:
+            continue
+        for kind in ("sum", "mean"):
+            outcome = _grow(space, scene, sources, kind)
+            if outcome is not None:
+                found.append(outcome)
+    return sorted(
+        found, key=lambda e: (len(e.parts), e.share < 0.965, round(e.changed, 2), -e.share)
+    )
+
+
+def likely_bases(space: Space, child: int, rows: Sequence[int]) -> list[int]:
+    """Return rows by the share of values equal to the child's: the median over telling tensors."""
+    equal = cast_equal(space, child, rows)
+    scores = []
+    for number, row in enumerate(rows):
+        telling = equal[number][(equal[number] > 0.005) & (equal[number] < 0.995)]
+        scores.append((float(telling.median()) if len(telling) else 0.0, row))
+    ranked = [row for _, row in sorted(scores, key=lambda s: (-s[0], s[1]))][:BASES]
+    if rows[0] not in ranked:
+        ranked.append(rows[0])
+    return ranked
+
+
+def _make_scene(space: Space, child: int, base: int) -> _Scene | None:
+    family = space.family
+    grain = family.views[child].grain
+    if grain is Grain.QUANT:
+        return None
+    shared = family.shared(child, base)[space.picked]
+    target = family.values[child, space.picked]
+    origin = round_to(family.values[base, space.picked], grain)
+    moved = shared & (target != origin)
+    changed = float(moved.sum()) / max(float(shared.sum()), 1.0)
+    if changed < 0.005:
+        return None
+    moved = _thin(moved, FITTED)
+    index = space.picked[moved]
+    unit = torch.exp2(torch.floor(torch.log2(target[moved].abs().clamp(min=1e-12))))
+    ulp = unit * 2.0 ** (1 - grain.bits)
+    slack = ulp * (FLOAT32_SLACK if grain is Grain.F32 else 0.55)
+    return _Scene(
+        base, grain, target[moved], origin[moved], target[moved] - origin[moved], slack,
+        torch.maximum(unit, family.unit[index]), space.place[moved], index,
+        len(family.slots), changed,
+    )  # fmt: skip
+
+
+def _thin(mask: torch.Tensor, limit: int) -> torch.Tensor:
+    """Keep about `limit` of a mask's positions, evenly spaced."""
+    places = mask.nonzero().squeeze(1)
+    step = -(-len(places) // limit)
+    kept = torch.zeros_like(mask)
+    kept[places[::step]] = True
+    return kept
+
+
+def _deltas(space: Space, scene: _Scene, rows: Sequence[int]) -> torch.Tensor:
+    values = round_to(space.family.values[list(rows)][:, scene.index], scene.grain)
+    delta: torch.Tensor = values - scene.origin
+    return delta
+
+
+def _shortlist(space: Space, scene: _Scene, rows: Sequence[int]) -> list[int]:
+    """Return the candidates whose change goes along with the child's, where it changed."""
+    if not rows:
+        return []
+    change = scene.change / scene.unit
+    deltas = _deltas(space, scene, rows) / scene.unit
+    norms = deltas.norm(dim=1).clamp(min=1e-20) * change.norm().clamp(min=1e-20)
+    along = (deltas @ change) / norms
+    order = torch.argsort(along.abs(), descending=True)[:SHORTLIST]
+    return [rows[i] for i in order.tolist()]
+
+
+def _grow(space: Space, scene: _Scene, rows: Sequence[int], kind: str) -> Elementwise | None:
+    """Add sources one by one, each the one that explains most of what is left."""
+    deltas = _deltas(space, scene, rows)
+    parts: list[Part] = []
+    chosen: list[int] = []
+    share, member = 0.0, torch.zeros((0, len(scene.change)), dtype=torch.bool)
+    while len(parts) < MOST_SOURCES and share < 0.97:
+        trials = _next_sources(scene, deltas, parts, chosen, member, kind)
+        best: tuple[float, Part, int, torch.Tensor] | None = None
+        for number in trials:
+            part = _fit_part(scene, deltas, parts, chosen, number, member, kind)
+            part.row = rows[number]
+            hit = _members(scene, deltas[[*chosen, number]], [*parts, part], kind)
+            value = float(hit.any(0).float().mean())
+            if best is None or value > best[0]:
+                best = (value, part, number, hit)
+        if best is None or best[0] < share + max(0.02, 0.3 * (1 - share)):
+            break
+        share, part, number, member = best
+        parts.append(part)
+        chosen.append(number)
+    if share < ENOUGH or not parts:
+        return None
+    chance = _chance(scene, deltas[chosen], parts, kind)
+    if (share - chance) / max(1 - chance, 1e-9) < 0.85:
+        return None
+    return Elementwise(scene.base, kind, parts, share, chance, scene.changed, member, scene.index)
+
+
+def _left(member: torch.Tensor, count: int) -> torch.Tensor:
+    return ~member.any(0) if len(member) else torch.ones(count, dtype=torch.bool)
+
+
+def _next_sources(
+    scene: _Scene,
+    deltas: torch.Tensor,
+    parts: Sequence[Part],
+    chosen: Sequence[int],
+    member: torch.Tensor,
+    kind: str,
+) -> list[int]:
+    """Return up to three candidates by the excess of their mode over unexplained positions."""
+    left = _thin(_left(member, len(scene.change)), RANKED).nonzero().squeeze(1)
+    change, slack, thin = scene.change[left], scene.slack[left], deltas[:, left]
+    every = torch.ones_like(thin, dtype=torch.bool)
+    counts = sweep(change, thin, slack, every)
+    if parts and kind == "sum":
+        for known in _subset_sums(scene, deltas[list(chosen)], parts)[1:]:
+            counts += sweep(change - known[left], thin, slack, every)
+    scores = modes(counts)
+    ranked = sorted(range(len(deltas)), key=lambda i: -scores[i].excess)
+    return [i for i in ranked if i not in chosen and scores[i].excess > 0][:TRIALS]
+
+
+def _fit_part(
+    scene: _Scene,
+    deltas: torch.Tensor,
+    parts: Sequence[Part],
+    chosen: Sequence[int],
+    number: int,
+    member: torch.Tensor,
+    kind: str,
+) -> Part:
+    left = _left(member, len(scene.change))
+    delta = deltas[number]
+    counts = sweep(scene.change, delta[None], scene.slack, left[None])
+    knowns = _subset_sums(scene, deltas[list(chosen)], parts)[1:] if kind == "sum" else []
+    for known in knowns:
+        counts += sweep(scene.change - known, delta[None], scene.slack, left[None])
+    mode: Mode = modes(counts)[0]
+    stacked = torch.cat([scene.change[left], *[(scene.change - k)[left] for k in knowns]])
+    times = 1 + len(knowns)
+    scale = refine(
+        stacked, delta[left].repeat(times), scene.slack[left].repeat(times),
+        scene.place[left].repeat(times), scene.slots, mode.weight,
+    )  # fmt: skip
+    relative = torch.ones(scene.slots, dtype=torch.float64)
+    if kind == "mean" and parts:
+        relative = _relative(scene, deltas, parts, chosen, delta, scale, left)
+    return Part(-1, scale, relative)
+
+
+def _relative(
+    scene: _Scene,
+    deltas: torch.Tensor,
+    parts: Sequence[Part],
+    chosen: Sequence[int],
+    delta: torch.Tensor,
+    scale: torch.Tensor,
+    left: torch.Tensor,
+) -> torch.Tensor:
+    """Return (slots): the weight of a further source in a mean, relative to the first one's.
+
+    From c = (N + w e) / (W + w) follows w = (W c - N) / (e - c), for every subset of the sources
+    known; the mode over positions is taken for all tensors, then for each.
+    """
+    e = scale[scene.place] * delta.double()
+    c = scene.change.double()
+    ups, downs, slacks = [], [], []
+    for size in range(1, len(parts) + 1):
+        for subset in combinations(range(len(parts)), size):
+            total, weight = _numerator(scene, deltas[list(chosen)], parts, subset)
+            ups.append((weight * c - total)[left])
+            downs.append((e - c)[left])
+            slacks.append(scene.slack[left].double() * (weight[left] + 1))
+    place = scene.place[left].repeat(len(ups))
+    return slot_ratios(torch.cat(ups), torch.cat(downs), torch.cat(slacks), place, scene.slots)
+
+
+def _numerator(
+    scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part], subset: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weighted sum of a subset's changes and the sum of its weights, per position."""
+    total = torch.zeros(len(scene.change), dtype=torch.float64)
+    weight = torch.zeros_like(total)
+    for number in subset:
+        w = parts[number].relative[scene.place]
+        total += w * parts[number].scale[scene.place] * deltas[number].double()
+        weight += w
+    return total, weight
+
+
+def _subset_sums(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part]) -> list[torch.Tensor]:
+    """Return the summed change of every subset of the sources, the empty one first."""
+    sums = [torch.zeros(len(scene.change), dtype=torch.float32)]
+    for number, part in enumerate(parts):
+        own = (part.scale[scene.place] * deltas[number].double()).float()
+        sums += [s + own for s in sums]
+    return sums
+
+
+def _members(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: str) -> torch.Tensor:
+    """Return (sources, positions): which sources hold at each position some subset reproduces.
+
+    Where several subsets do, the one that comes nearest counts.
+    """
+    best = torch.full((len(scene.change),), float("inf"), dtype=torch.float64)
+    sizes = torch.stack(
+        [(p.scale[scene.place] * d.double()).abs() for p, d in zip(parts, deltas, strict=True)]
+    )
+    blur = 2.0 ** (1 - scene.grain.bits)  # each change is rounded on its own, about twice
+    member = torch.zeros((len(parts), len(scene.change)), dtype=torch.bool)
+    for size in range(1, len(parts) + 1):
+        for subset in combinations(range(len(parts)), size):
+            total, weight = _numerator(
+                scene, deltas, parts if kind == "mean" else _plain(parts), subset
+            )
+            change = total / weight.clamp(min=1e-12) if kind == "mean" else total
+            hit = (change - scene.change).abs() <= scene.slack + blur * sizes[list(subset)].sum(0)
+            miss = (change - scene.change).abs()
+            take = hit & (miss < best)
+            best[take] = miss[take]
+            for number in range(len(parts)):
+                member[number, take] = number in subset
+    return member
+
+
+def _plain(parts: Sequence[Part]) -> list[Part]:
+    ones = torch.ones_like(parts[0].scale) if parts else torch.ones(0)
+    return [Part(p.row, p.scale, ones) for p in parts]
+
+
+def _chance(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: str) -> float:
+    """Return the share that the same sources reproduce with their changes moved by one place."""
+    moved = torch.roll(deltas, 1, dims=1)
+    return float(_members(scene, moved, parts, kind).any(0).float().mean())

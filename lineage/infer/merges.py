@@ -1,0 +1,81 @@
+"""Merges that are weighted sums: linear, SLERP and its kin, task arithmetic, model stock."""
+
+import math
+from collections.abc import Collection, Sequence
+
+import torch
+
+from lineage.infer.replay import Replay, replay
+from lineage.infer.space import Space
+from lineage.infer.spans import Fit, pair_fits, set_fits
+
+EXACT = 0.9
+"""Share of telling positions from which a replay counts as exact; true sets reach .95 to 1.0."""
+
+MOST = 6
+"""Most models of one weighted sum, a base included."""
+
+
+def sum_replays(
+    space: Space, child: int, rows: Sequence[int], merged: Collection[int]
+) -> list[Replay]:
+    """Return the sets of `rows` whose weighted sum is the child, best first; empty if none is.
+
+    Sets that reach the floor of the child's rounding, or far below the nearest model, are replayed
+    on the probe; the smallest exact ones win, then those of models that are not merges themselves
+    (`merged`), then round weights.
+    """
+    if len(rows) < 2:
+        return []
+    near = nearest_gap(space, child, rows)
+    floor = space.family.views[child].grain.floor
+    limit = max(4 * floor, 0.15 * near)
+    found: list[Replay] = []
+    sets = set_fits(space, child, rows, MOST, 8)
+    sets[2] = _unite(pair_fits(space, child, rows, 8), sets.get(2, []))
+    for size in sorted(sets):
+        fits = [f for f in sets[size] if f.residual <= limit]
+        for fit in fits:
+            outcome = replay(space.family, child, fit.rows, space.picked)
+            if _holds(outcome, floor, near) and _all_needed(outcome):
+                found.append(outcome)
+        if found:
+            break
+    return sorted(found, key=lambda r: _preference(r, merged))
+
+
+def _holds(outcome: Replay, floor: float, near: float) -> bool:
+    """Tell whether a replay is exact, or at the floor where rounding at every step blurs it.
+
+    Some methods round each intermediate result to the merge's own type; with scalars that only
+    whole tensors give, replay then misses by a unit in the last place at up to half of the values.
+    """
+    if outcome.share >= EXACT:
+        return True
+    return outcome.share >= 0.25 and outcome.residual <= min(4 * floor, 0.15 * near)
+
+
+def nearest_gap(space: Space, child: int, rows: Sequence[int]) -> float:
+    """Return the rms distance, in binades, to the nearest of `rows`."""
+    slots = space.slots_of(child, [])
+    total = space.gap[slots][:, child][:, torch.tensor(rows)].sum(0).min()
+    return math.sqrt(float(total / space.counts[slots].sum()))
+
+
+def _unite(first: Sequence[Fit], second: Sequence[Fit]) -> list[Fit]:
+    by_rows = {tuple(sorted(f.rows)): f for f in [*second, *first]}
+    return sorted(by_rows.values(), key=lambda f: f.residual)
+
+
+def _all_needed(outcome: Replay) -> bool:
+    """Tell whether every model carries weight in some tensor."""
+    return bool((outcome.weights.abs().amax(0) > 0.004).all())
+
+
+def _preference(outcome: Replay, merged: Collection[int]) -> tuple[float, int, bool, float]:
+    return (
+        -round(min(outcome.share, 0.99) * 50),
+        sum(r in merged for r in outcome.rows),
+        not outcome.rounded,
+        -outcome.share,
+    )

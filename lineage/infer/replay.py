@@ -1,0 +1,167 @@
+"""Replay: re-execute a suspected merge on the probe and count the values it reproduces exactly."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from lineage.infer.family import Family
+from lineage.infer.grain import Grain, round_to
+
+FLOAT32_SLACK = 4.0
+"""Units in the last place that a float32 merge may differ by: order of sums, fused products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The outcome of a replay.
+
+    `share` of the positions at which the parents differ (or the child differs from all of them)
+    came out exactly; `values` is how many those are. `weights` is (slots, parents), `arithmetic`
+    the order of operations that fitted best, `residual` the rms distance in binades.
+    """
+
+    rows: tuple[int, ...]
+    share: float
+    values: int
+    residual: float
+    weights: torch.Tensor
+    arithmetic: str
+    rounded: bool = False
+
+
+def reproduced(
+    predicted: torch.Tensor, target: torch.Tensor, grain: Grain, scale: torch.Tensor
+) -> torch.Tensor:
+    """Return which float32 predictions become `target` after the child's cast.
+
+    In float32 a few units in the last place of `scale` (binades of the operands) are allowed.
+    """
+    if grain in (Grain.F32, Grain.QUANT):
+        return (predicted - target).abs() <= FLOAT32_SLACK * 2.0**-23 * scale
+    return round_to(predicted, grain) == target
+
+
+def replay(
+    family: Family, child: int, rows: Sequence[int], positions: torch.Tensor | None = None
+) -> Replay:
+    """Fit weights of `rows` for each tensor by least squares on the probe, and replay.
+
+    `positions` limits it to some of the probe. Weights need not add to one (SLERP's do not).
+    Where tensors agree on weights, those are also tried rounded to likely recipes, and the best
+    is kept.
+    """
+    grain = family.views[child].grain
+    mask = family.shared(child, *rows)
+    index = mask.nonzero().squeeze(1) if positions is None else positions[mask[positions]]
+    slot_of, unit = family.slot_of[index], family.unit[index]
+    target = family.values[child, index]
+    raw = family.values[list(rows)][:, index]
+    cast = round_to(raw, grain)
+    telling = (cast != target).any(0)
+    outcomes: list[Replay] = []
+    for values in [cast] if torch.equal(cast, raw) else [cast, raw]:
+        weights = fit_weights(values, target, unit, slot_of, len(family.slots))
+        sizes = torch.bincount(slot_of, minlength=len(family.slots)).double()
+        for arithmetic, rounded, chosen in _variants(weights, sizes, grain):
+            result = _ARITHMETIC[arithmetic](values, chosen[slot_of].T, grain)
+            hit = reproduced(result, target, grain, unit)
+            share = float(hit[telling].float().mean()) if telling.any() else 0.0
+            residual = float(((result - target) / unit).square().mean().sqrt())
+            outcomes.append(
+                Replay(
+                    tuple(rows), share, int(telling.sum()), residual, chosen, arithmetic, rounded
+                )
+            )
+    return max(outcomes, key=lambda o: o.share + (0.002 if o.rounded else 0.0))
+
+
+def fit_weights(
+    values: torch.Tensor,
+    target: torch.Tensor,
+    unit: torch.Tensor,
+    slot_of: torch.Tensor,
+    slots: int,
+) -> torch.Tensor:
+    """Return (slots, parents): least squares weights of each tensor, float64.
+
+    Fits differences from the first parent, and the first parent's own weight beside: near parents
+    would otherwise make the system singular. Slots without differences get equal weights.
+    """
+    count = len(values)
+    columns = torch.cat([values[:1], values[1:] - values[:1]]).double() / unit
+    y = (target - values[0]).double() / unit
+    design = torch.cat([columns, y[None]])
+    gram = torch.zeros((slots, count + 1, count + 1), dtype=torch.float64)
+    for a in range(count + 1):
+        for b in range(a, count + 1):
+            product = torch.zeros(slots, dtype=torch.float64)
+            product.index_add_(0, slot_of, design[a] * design[b])
+            gram[:, a, b] = gram[:, b, a] = product
+    left, right = gram[:, :count, :count], gram[:, :count, count:]
+    scale = left.diagonal(dim1=1, dim2=2).clamp(min=1e-30).sqrt()
+    normal = left / (scale[:, :, None] * scale[:, None, :])
+    normal = normal + 1e-11 * torch.eye(count, dtype=torch.float64)
+    solved = torch.linalg.solve(normal, right / scale[:, :, None]).squeeze(2) / scale
+    solved = torch.nan_to_num(solved)
+    weights = solved.clone()
+    weights[:, 0] = 1 + solved[:, 0] - solved[:, 1:].sum(1)
+    return weights
+
+
+def common_weights(weights: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    """Return one weight per parent: the median over tensors, larger ones counting more."""
+    order = torch.argsort(weights, dim=0)
+    cumulated = sizes[order].cumsum(0)
+    middle = (cumulated < sizes.sum() / 2).sum(0).clamp(max=len(weights) - 1)
+    picked: torch.Tensor = weights.gather(0, order).gather(0, middle[None])[0]
+    return picked
+
+
+def roundings(weights: torch.Tensor) -> list[torch.Tensor]:
+    """Return likely recipes near `weights` (parents): equal, twentieths, hundredths; normalised."""
+    out = []
+    total = float(weights.sum())
+    if abs(total - 1) < 0.02:
+        out.append(torch.full_like(weights, 1 / len(weights)))
+    for step in (20, 100):
+        near = torch.round(weights * step) / step
+        if abs(total - 1) < 0.02:
+            near[-1] = 1 - near[:-1].sum()
+        out.append(near)
+    return [r for r in out if float((r - weights).abs().max()) < 0.03]
+
+
+def _variants(
+    weights: torch.Tensor, sizes: torch.Tensor, grain: Grain
+) -> list[tuple[str, bool, torch.Tensor]]:
+    common = common_weights(weights, sizes)
+    out = [("sum", False, weights), ("sum", False, common.expand_as(weights))]
+    out += [("sum", True, r.expand_as(weights)) for r in roundings(common)]
+    if grain is not Grain.F32:
+        for base in range(weights.shape[1]):
+            out += [(f"deltas{base}", True, r.expand_as(weights)) for r in roundings(common)]
+    return out
+
+
+def _sum(values: torch.Tensor, weights: torch.Tensor, grain: Grain) -> torch.Tensor:
+    """Follow mergekit's linear and SLERP: products and sums in float32, one cast at the end."""
+    del grain
+    return (values.double() * weights).sum(0).float()
+
+
+def _deltas(values: torch.Tensor, weights: torch.Tensor, grain: Grain, base: int) -> torch.Tensor:
+    """Follow mergekit's task arithmetic in the merge's own type: b + sum of w (x - b)."""
+    total = torch.zeros_like(values[base])
+    for row in range(len(values)):
+        if row != base:
+            delta = round_to(values[row] - values[base], grain)
+            total = total + round_to(delta * round_to(weights[row].float(), grain), grain)
+    return values[base] + round_to(total, grain)
+
+
+_ARITHMETIC: dict[str, Callable[[torch.Tensor, torch.Tensor, Grain], torch.Tensor]] = {
+    "sum": _sum,
+    **{f"deltas{n}": partial(_deltas, base=n) for n in range(16)},
+}

@@ -1,0 +1,89 @@
+"""Smallest sets of models whose weighted sum a child is, from distances in closed form."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lineage.infer.space import Space
+
+BEAM = 48
+"""Sets kept at each size of the search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A set of models with the rms distance, in binades, at which their span passes the child."""
+
+    rows: tuple[int, ...]
+    residual: float
+
+
+def pair_fits(space: Space, child: int, rows: Sequence[int], keep: int) -> list[Fit]:
+    """Return the best pairs of `rows`, each tensor with weights of its own that add to one.
+
+    With squared distances d: a = (d_yi + d_ij - d_yj) / 2 d_ij, residual d_yi - a² d_ij.
+    """
+    if len(rows) < 2:
+        return []
+    index = torch.tensor(rows)
+    slots = space.slots_of(child, [])
+    to_child = space.gap[slots][:, child][:, index]
+    total = torch.zeros((len(rows), len(rows)), dtype=torch.float64)
+    for number, slot in enumerate(slots.tolist()):
+        between = space.gap[slot][index][:, index]
+        first = to_child[number][:, None]
+        weight = first + between - to_child[number][None, :]
+        total += (first - weight.square() / (4 * between.clamp(min=1e-30))).clamp(min=0)
+    upper = torch.triu_indices(len(rows), len(rows), 1)
+    values = total[upper[0], upper[1]]
+    best = torch.topk(values, min(keep, len(values)), largest=False)
+    count = float(space.counts[slots].sum())
+    return [
+        Fit((rows[int(upper[0, i])], rows[int(upper[1, i])]), (float(v) / count) ** 0.5)
+        for v, i in zip(best.values, best.indices, strict=True)
+    ]
+
+
+def set_fits(
+    space: Space, child: int, rows: Sequence[int], most: int, keep: int
+) -> dict[int, list[Fit]]:
+    """Return the best sets of each size up to `most`, one weight per model, adding to one.
+
+    A beam search: the best sets of a size are each extended by every model.
+    """
+    index = torch.tensor(rows)
+    slots = space.slots_of(child, [])
+    gap = space.gap[slots].sum(0)
+    count = float(space.counts[slots].sum())
+    # Gram matrix of x - y: affine fits of y are the convex-free minimum of w'Gw with sum w = 1.
+    to_child = gap[child][index]
+    gram = (to_child[:, None] + to_child[None, :] - gap[index][:, index]) / 2
+    beam = [(i,) for i in range(len(rows))]
+    out: dict[int, list[Fit]] = {}
+    for size in range(2, most + 1):
+        sets = sorted(
+            {tuple(sorted((*s, i))) for s in beam for i in range(len(rows)) if i not in s}
+        )
+        if not sets:
+            break
+        residual = affine_residual(gram, torch.tensor(sets))
+        best = torch.topk(residual, min(BEAM, len(sets)), largest=False)
+        beam = [sets[i] for i in best.indices.tolist()]
+        out[size] = [
+            Fit(tuple(rows[i] for i in s), (max(float(r), 0.0) / count) ** 0.5)
+            for s, r in zip(beam[:keep], best.values, strict=False)
+        ]
+    return out
+
+
+def affine_residual(gram: torch.Tensor, sets: torch.Tensor) -> torch.Tensor:
+    """Return min over w with sum 1 of w'Gw for each set: 1 / (1' G⁻¹ 1), float64."""
+    part = gram[sets[:, :, None], sets[:, None, :]]
+    scale = part.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
+    eye = torch.eye(sets.shape[1], dtype=torch.float64)
+    part = part / scale[:, None, None] + 1e-12 * eye
+    ones = torch.ones((len(sets), sets.shape[1], 1), dtype=torch.float64)
+    inverse = torch.linalg.solve(part, ones).sum((1, 2))
+    residual: torch.Tensor = scale / inverse.clamp(min=1e-30)
+    return residual
