@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from lineage.domain.errors import UsageError
-from lineage.ingest.vault import Vault
+
+if TYPE_CHECKING:
+    from lineage.ingest.vault import Vault
 
 
 class Home:
@@ -30,6 +33,9 @@ class Home:
             ) from error
         return f"sqlite:///{(self.path / 'lineage.db').absolute()}"
 
-    def vault(self) -> Vault:
+    def vault(self) -> "Vault":
         """Open the place where fingerprints lie."""
+        # Commands that only read the graph come through here too: fsspec is a third of their start.
+        from lineage.ingest.vault import Vault
+
         return Vault(os.environ.get("LINEAGE_FINGERPRINTS") or str(self.path / "fingerprints"))
