@@ -1,5 +1,6 @@
 """How domain types lie in a store: JSON without what the columns already say."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -113,6 +114,11 @@ def digests(revision: Revision) -> list[str]:
 def dump_edge(edge: Derivation) -> str:
     """Return an edge's fields but its ends."""
     return dump(edge, exclude={"parent", "child"})
+
+
+def body_digest(body: str) -> str:
+    """Return a short hash that stands for a body where the body itself is too long for an index."""
+    return hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
 
 
 def imported_body(relation: Relation, where: str) -> str:

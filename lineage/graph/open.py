@@ -22,7 +22,7 @@ def open_store(url: str) -> Store:
     with a hint for anything else, StoreVersionError for a store of a newer version.
     """
     if "://" not in url:
-        if not url.endswith((".db", ".sqlite", ".sqlite3")):
+        if not url.endswith((".db", ".sqlite", ".sqlite3")) or url.startswith("sqlite:"):
             raise StoreError(f"'{url}' is not a store", hint=_HINT)
         return _sqlite(url)
     scheme = url.partition("://")[0].lower()

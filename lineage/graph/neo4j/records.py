@@ -11,7 +11,7 @@ from lineage.graph.neo4j.statements import Statements
 from lineage.graph.store import RepoState
 from lineage.graph.tables import Claimant
 
-_STATE: LiteralString = "s.repo, s.commit, s.mode, s.seen_at, s.problem, s.message"
+_STATE: LiteralString = "s.repo, s.commit, s.mode, s.seen_at, s.problem, coalesce(s.message, '')"
 
 
 class Records(Statements):

@@ -1,6 +1,5 @@
 """A transaction's primitives in Cypher: constant statements, values as parameters only."""
 
-import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, LiteralString
 
@@ -219,11 +218,10 @@ class Neo4jTransaction(Records):
         )
 
     def _shared_id(self, body: str) -> int:
-        digest = hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
         rows = self.all(
             "MERGE (s:SharedBody {digest: $digest}) ON CREATE SET s.id = $id, s.body = $body"
             " RETURN s.id",
-            digest=digest,
+            digest=codec.body_digest(body),
             id=self.new_key(),
             body=body,
         )
