@@ -133,7 +133,8 @@ class _Writer:
             self._tell("read", listing.repo)
             return
         revision = outcome.revision
-        first = outcome.problems[0] if outcome.problems and outcome.transient else None
+        # Damaged weights stay damaged until the commit changes; a refusal may be lifted any day.
+        first = next((p for p in outcome.problems if p.reason != "invalid"), None)
         state = RepoState(
             revision.repo,
             revision.commit,

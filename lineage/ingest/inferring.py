@@ -30,7 +30,7 @@ def infer(
     replaced and edges from them to older finds are added. Without, all are compared and all
     measured evidence is replaced. `device` is `auto`, `cpu` or `cuda`.
     """
-    subjects, problems = _subjects(store, vault, on_event)
+    subjects, problems = subjects_of(store, vault, on_event)
     new = None if revisions is None else set(revisions)
     if new is not None and not new & {s.revision for s in subjects}:
         return InferReport(subjects=len(subjects), problems=tuple(problems))
@@ -60,7 +60,9 @@ def _contradicted(derivations: Collection[Derivation]) -> int:
     return sum(d.status is Status.CONTRADICTED for d in derivations)
 
 
-def _subjects(store: Store, vault: Vault, on_event: OnEvent) -> tuple[list[Subject], list[Problem]]:
+def subjects_of(
+    store: Store, vault: Vault, on_event: OnEvent
+) -> tuple[list[Subject], list[Problem]]:
     """Return every artifact with values to compare, and the fingerprints that are missing."""
     subjects: list[Subject] = []
     problems: list[Problem] = []

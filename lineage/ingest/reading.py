@@ -87,7 +87,6 @@ class Outcome:
     renamed_from: str | None = None
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
-    transient: bool = False  # crawling again may go better
 
 
 @lru_cache(maxsize=8)
@@ -118,12 +117,7 @@ def read_listing(job: Job, listing: Listing) -> Outcome:
 
 
 def _failed(listing: Listing, error: SourceError) -> Outcome:
-    lasting = {"gated", "private", "gone", "disabled"}
-    return Outcome(
-        listing,
-        problems=(Problem(listing.repo, error.reason, error.what),),
-        transient=error.reason not in lasting,
-    )
+    return Outcome(listing, problems=(Problem(listing.repo, error.reason, error.what),))
 
 
 class _Reading:
@@ -143,14 +137,19 @@ class _Reading:
         refused: State | None = None
         artifacts: list[Artifact] = []
         for spec in group(self._snapshot.files):
+            artifact = Artifact(name=spec.name, format=spec.format, files=spec.files)
             try:
-                artifacts.append(self._artifact(spec))
+                artifacts.append(artifact if refused else self._measured(spec, artifact))
             except SourceError as error:
                 if error.reason not in _STATES:
                     raise
                 refused = _STATES[error.reason]
                 self._problems.append(Problem(listing.repo, error.reason, error.what))
-                break
+                artifacts.append(artifact)
+        if refused is None and revision.state is State.GATED:
+            refused = State.GATED
+            message = revision.problem or f"{listing.repo} is gated"
+            self._problems.append(Problem(listing.repo, "gated", message))
         return Outcome(
             listing,
             _completed(revision, artifacts, refused, self._problems),
@@ -160,8 +159,8 @@ class _Reading:
             self._snapshot.notes,
         )
 
-    def _artifact(self, spec: ArtifactSpec) -> Artifact:
-        plain = Artifact(name=spec.name, format=spec.format, files=spec.files)
+    def _measured(self, spec: ArtifactSpec, plain: Artifact) -> Artifact:
+        """Return an artifact with what its fingerprint says, or with the problem it has."""
         if spec.problem:
             return self._broken(plain, spec.problem)
         key = self._seen_key(spec)
