@@ -89,7 +89,10 @@ class WeightReader(Protocol):
         ...
 
     def chunks(self, tensor: TensorInfo, chunk_bytes: int) -> Iterator[Chunk]:
-        """Yield the stored bytes of `tensor` in order, at most about `chunk_bytes` each."""
+        """Yield the stored bytes of `tensor` in order, at most about `chunk_bytes` each.
+
+        Different tensors may be read from several threads at once.
+        """
         ...
 
     def values(self, tensor: TensorInfo, raw: memoryview) -> npt.NDArray[np.float32]:
