@@ -28,7 +28,8 @@ ALL = Selection(authors=("acme",))
 
 def weights(seed: int, rows: int = 64) -> bytes:
     rng = np.random.default_rng(seed)
-    return save({"w": rng.standard_normal((rows, 64), dtype=np.float32)})
+    data: bytes = save({"w": rng.standard_normal((rows, 64), dtype=np.float32)})
+    return data
 
 
 def model(name: str, seed: int = 0, extra: Mapping[str, bytes | str] | None = None) -> Repo:

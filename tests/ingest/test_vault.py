@@ -31,7 +31,7 @@ def test_a_damaged_file_is_an_error_that_says_what_to_do(tmp_path: Path) -> None
     vault = Vault(str(tmp_path))
     address = vault.put(b"abc")
     next(tmp_path.rglob("*.safetensors")).write_bytes(b"abd")
-    with pytest.raises(FingerprintError, match="damaged.*\n.*--force"):
+    with pytest.raises(FingerprintError, match=r"damaged.*\n.*--force"):
         vault.get(address)
 
 
