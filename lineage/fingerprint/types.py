@@ -24,10 +24,10 @@ class Stats:
     """Moments of one tensor's values, float64; NaN and infinite values count as zeros.
 
     `zeros` is the share of exact zeros, `kurtosis` the fourth standardised moment (normal: 3).
-    Under full coverage `norm` and `zeros` are of all values, the others of all values of tensors of
-    up to some 500,000 values and of evenly spread runs of 65,536 in larger ones. Under sampled
-    coverage all are estimated from the probe (the norm scaled to the whole). NaN where nothing was
-    measured.
+    Under full coverage `norm` is of all values; the others are of all values of tensors of up to
+    some 500,000, in larger ones of evenly spread runs (`zeros` of about a quarter of the values).
+    Under sampled coverage all are estimated from the probe (the norm scaled to the whole). NaN
+    where nothing was measured.
     """
 
     norm: float
