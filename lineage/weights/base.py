@@ -211,7 +211,7 @@ _SMALL = {
 def small_float_table(scheme: str) -> npt.NDArray[np.float32]:
     """Return the value of every code of a float of eight bits or fewer (OCP 8-bit and MX specs)."""
     if scheme == "F8_E8M0":
-        powers = np.ldexp(np.float32(1), np.arange(256) - 127).astype(np.float32)
+        powers = np.ldexp(1.0, np.arange(256) - 127)
         powers[255] = np.nan
         return np.asarray(powers, dtype=np.float32)
     exponent, mantissa, bias, special = _SMALL[scheme]

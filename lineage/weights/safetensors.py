@@ -14,6 +14,7 @@ from lineage.domain.errors import UnsupportedWeightsError, WeightFormatError
 from lineage.hub.blob import Blob
 from lineage.weights.base import MAX_TENSORS, ContainerReader, Entry, Span, numel
 from lineage.weights.dtype import DType
+from lineage.weights.packed import label_packed
 from lineage.weights.reader import TensorInfo
 from lineage.weights.roles import role_of
 
@@ -53,7 +54,8 @@ def open_safetensors(
                 if kept is not blob:
                     continue
             merged[name] = (blob, entry)
-    return ContainerReader("safetensors", [e for _, e in merged.values()], metadata, blobs)
+    entries = label_packed([entry for _, entry in merged.values()])
+    return ContainerReader("safetensors", entries, metadata, blobs)
 
 
 def _placed(name: str, pair: tuple[Blob, Blob], weight_map: Mapping[str, str] | None) -> Blob:

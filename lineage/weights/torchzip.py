@@ -7,6 +7,7 @@ from typing import IO, Any, cast
 from lineage.domain.errors import UnsupportedWeightsError, WeightFormatError
 from lineage.hub.blob import Blob
 from lineage.weights.base import MAX_TENSORS, ContainerReader, Entry, Region, Span, numel
+from lineage.weights.packed import label_packed
 from lineage.weights.pickling import Opaque, Storage, StoredTensor, read_pickle
 from lineage.weights.reader import TensorInfo
 from lineage.weights.roles import role_of
@@ -55,7 +56,7 @@ def open_torch(blobs: Sequence[Blob]) -> ContainerReader:
             f"{blobs[0].name} holds no tensors that a state dict would hold",
             hint="It is a training state, a script or data, not weights.",
         )
-    return ContainerReader("torch", list(merged.values()), {}, blobs)
+    return ContainerReader("torch", label_packed(list(merged.values())), {}, blobs)
 
 
 def _read_zip(blob: Blob) -> list[Entry]:
