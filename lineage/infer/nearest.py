@@ -1,9 +1,11 @@
 """Casts and the nearest older model: what distances alone can say."""
 
 import torch
+from pydantic import JsonValue
 
 from lineage.domain.derivation import EvidenceKind, Relation
 from lineage.infer.chance import p_of_cosine, p_of_share
+from lineage.infer.descent import Inheritance
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
 from lineage.infer.links import Explanation, Parent
@@ -51,11 +53,17 @@ def cast_link(family: Family, parent: int, child: int, share: float) -> Explanat
 
 
 def finetune_link(
-    family: Family, parent: int, child: int, detail: dict[str, float] | None = None
+    family: Family, parent: int, child: int, shown: Inheritance | None = None
 ) -> Explanation:
     """Explain a child as trained from its parent."""
     p, c = family.views[parent], family.views[child]
     cosine, count = cosine_to(family, parent, child)
+    detail: dict[str, JsonValue] = {}
+    if shown:
+        detail = {
+            "inherited": [round(q, 3) for q in (shown.low, shown.middle, shown.high)],
+            "tensors": shown.tensors,
+        }
     return Explanation(
         child=c.id,
         relation=Relation.FINETUNE,
@@ -65,7 +73,7 @@ def finetune_link(
         p_value=p_of_cosine(cosine, count, len(family.views)),
         method="training",
         where=f"{p.subject.artifact} -> {c.subject.artifact}",
-        detail={"cosine": round(cosine, 6), "time": time_note(p, c), **(detail or {})},
+        detail={"cosine": round(cosine, 6), "time": time_note(p, c), **detail},
     )
 
 

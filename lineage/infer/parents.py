@@ -1,7 +1,11 @@
 """The order of tests: how each model of a family was made from older ones."""
 
+from dataclasses import dataclass, field
+
 import torch
 
+from lineage.domain.derivation import Relation
+from lineage.infer.descent import trained_from
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain
@@ -13,18 +17,37 @@ from lineage.infer.recipes import elementwise_link, sum_link
 from lineage.infer.space import Space, make_space
 
 
+@dataclass(slots=True)
+class State:
+    """What is known of a family while its members are explained in order of age.
+
+    `parents` are the rows each explained member was made from; `echoes` are rows whose values are
+    another's after a cast or a quantizer: they explain nothing that their origin does not.
+    """
+
+    parents: dict[int, list[int]] = field(default_factory=dict)
+    merged: set[int] = field(default_factory=set)
+    echoes: dict[int, int] = field(default_factory=dict)
+
+
 def family_links(family: Family) -> list[Explanation]:
     """Explain every member of a family that has older members, in order of age."""
     space = make_space(family)
     gaps = squared_distances(family)
-    merged: set[int] = set()
+    state = State()
+    rows = {view.id: row for row, view in enumerate(family.views)}
     links = []
     for child in range(len(family.views)):
-        link = explain(space, child, candidates(family, child), gaps, merged)
-        if link:
-            links.append(link)
-            if len(link.parents) > 1:
-                merged.add(child)
+        link = explain(space, child, candidates(family, child), gaps, state)
+        if link is None:
+            continue
+        links.append(link)
+        made_from = [rows[p.id] for p in link.parents if p.id in rows]
+        state.parents[child] = made_from
+        if len(link.parents) > 1:
+            state.merged.add(child)
+        if link.relation in (Relation.CONVERTED, Relation.QUANTIZED):
+            state.echoes[child] = made_from[0]
     return links
 
 
@@ -56,9 +79,10 @@ def _first(family: Family, row: int, child: int) -> bool:
 
 
 def explain(
-    space: Space, child: int, rows: list[int], gaps: torch.Tensor, merged: set[int]
+    space: Space, child: int, rows: list[int], gaps: torch.Tensor, state: State
 ) -> Explanation | None:
     """Explain one child over its candidates, None where there are none."""
+    rows = [r for r in rows if r not in state.echoes]
     if not rows:
         return None
     family = space.family
@@ -68,10 +92,11 @@ def explain(
         share = equal_share(family, row, child, grain)
         if share > 0.995 and grain is not Grain.QUANT:
             return cast_link(family, row, child, share)
-    sums = sum_replays(space, child, rows, merged)
+    sums = sum_replays(space, child, rows, state.merged)
     if sums:
         return sum_link(family, child, sums)
     chosen = elementwise(space, child, rows)
     if chosen:
         return elementwise_link(family, child, chosen)
-    return finetune_link(family, ranked[0], child)
+    parent, shown = trained_from(space, child, rows, state.parents)
+    return finetune_link(family, parent, child, shown)
