@@ -244,9 +244,10 @@ def test_other_kinds_are_adapters_without_low_rank_changes(names: list[str]) -> 
 def test_what_is_not_one_product_is_not_called_low_rank() -> None:
     mid = {**lora(), "lora_unet_x.lora_mid.weight": torch.ones(2, 2, 3, 3)}
     adalora = {
-        "base_model.model.q.lora_A": torch.ones(2, 6), "base_model.model.q.lora_B": torch.ones(4, 2),
+        "base_model.model.q.lora_A": torch.ones(2, 6),
+        "base_model.model.q.lora_B": torch.ones(4, 2),
         "base_model.model.q.lora_E": torch.ones(2, 1),
-    }  # fmt: skip
+    }
     uneven = {**lora(), "lora_unet_x.lora_up.weight": torch.ones(4, 3)}
     half = {"lora_unet_x.lora_down.weight": torch.ones(2, 6)}
     vector = {**lora(), "lora_unet_x.lora_down.weight": torch.ones(2)}
@@ -260,8 +261,9 @@ def test_models_are_no_adapters() -> None:
         "snake.alpha": torch.ones(2),
     }
     inside = {
-        "m.q_proj.base_layer.weight": torch.ones(4, 6), "m.q_proj.lora_A.d.weight": torch.ones(2, 6),
-    }  # fmt: skip
+        "m.q_proj.base_layer.weight": torch.ones(4, 6),
+        "m.q_proj.lora_A.d.weight": torch.ones(2, 6),
+    }
     for tensors in (plain, inside):
         reader = open_one("m.safetensors", save(tensors))
         assert reader.format == "safetensors"
