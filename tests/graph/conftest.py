@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import LiteralString, Protocol
 
+import neo4j
 import pytest
 
-from lineage.graph.neo4j import Neo4jStore, schema
+from lineage.graph.neo4j import schema
 from lineage.graph.open import open_neo4j, open_store
 from lineage.graph.sqlite import SqliteStore
 from lineage.graph.sqlite.schema import MIGRATIONS
@@ -18,13 +19,22 @@ __all__ = ["neo4j_url"]
 KINDS = [pytest.param("sqlite"), pytest.param("neo4j", marks=pytest.mark.neo4j)]
 
 
-def empty(store: Neo4jStore) -> None:
+EMPTYING: tuple[LiteralString, ...] = (
+    "MATCH ()-[e]->() CALL (e) { DELETE e } IN TRANSACTIONS OF 20000 ROWS",
+    "MATCH (n) CALL (n) { DELETE n } IN TRANSACTIONS OF 20000 ROWS",
+)
+
+
+def empty(url: str) -> None:
     """Remove all that a test left, in batches that the server's memory holds."""
-    for query in (
-        "MATCH ()-[e]->() CALL (e) { DELETE e } IN TRANSACTIONS OF 20000 ROWS",
-        "MATCH (n) CALL (n) { DELETE n } IN TRANSACTIONS OF 20000 ROWS",
+    user, _, host = url.partition("://")[2].rpartition("@")
+    auth = user.partition(":")[::2]
+    with (
+        neo4j.GraphDatabase.driver(f"bolt://{host}", auth=auth) as driver,
+        driver.session() as session,
     ):
-        store._statement(query)
+        for query in EMPTYING:
+            session.run(query).consume()
 
 
 class Place(Protocol):
@@ -58,10 +68,7 @@ class Neo4jPlace:
         return open_neo4j(self.url, migrations=(*schema.MIGRATIONS, *((step,) for step in extra)))
 
     def clean(self) -> None:
-        store = open_store(self.url)
-        assert isinstance(store, Neo4jStore)
-        empty(store)
-        store.close()
+        empty(self.url)
 
 
 @pytest.fixture(params=KINDS)

@@ -50,8 +50,8 @@ class _Files:
         meta = ("store", 0, 0, self._next, "LineageMeta")
         self._nodes("meta", "name,version:long,writes:long,next_key:long,:LABEL", [meta])
         return [
-            "database", "import", "full", "--multiline-fields=true", "--id-type=integer",
-            *self._arguments, "neo4j",
+            "database", "import", "full", "neo4j", "--multiline-fields=true",
+            "--id-type=integer", *self._arguments,
         ]  # fmt: skip
 
     def _key(self) -> int:

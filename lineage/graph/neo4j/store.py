@@ -30,7 +30,7 @@ _LOCK = "MATCH (m:LineageMeta {name: 'store'}) SET m.writes = m.writes + 1 RETUR
 _UNLOCK = "MATCH (m:LineageMeta {name: 'store'}) SET m.next_key = $next"
 
 
-class OutOfServerMemoryError(Exception):
+class OutOfServerMemoryError(StoreError):
     """Tell that a transaction was too large for the server; smaller ones may fit."""
 
 
@@ -114,12 +114,9 @@ class Neo4jStore(BaseStore):
         """Write a batch; where it is too large for the server's memory, its halves."""
         try:
             return super()._batch(batch, work)
-        except OutOfServerMemoryError as error:
+        except OutOfServerMemoryError:
             if len(batch) == 1:
-                raise StoreError(
-                    f"{self.url} has too little memory for one write: {error}",
-                    hint="Give the server more heap (server.memory.heap.max_size).",
-                ) from error
+                raise
             middle = len(batch) // 2
             return self._batch(batch[:middle], work) + self._batch(batch[middle:], work)
 
@@ -150,11 +147,6 @@ class Neo4jStore(BaseStore):
                 f"{self.url} does not answer: {error}",
                 hint="See that the server runs, then repeat; what was committed is safe.",
             ) from error
-        except OutOfServerMemoryError as error:
-            raise StoreError(
-                f"{self.url} has too little memory: {error}",
-                hint="Give the server more heap (server.memory.heap.max_size).",
-            ) from error
         except (Neo4jError, DriverError, ConfigurationError, UnicodeEncodeError) as error:
             raise StoreError(f"{self.url} failed: {error}") from error
 
@@ -166,5 +158,8 @@ def _memory_errors_apart() -> Iterator[None]:
         yield
     except Neo4jError as error:
         if "OutOfMemory" in (error.code or "") or "MemoryLimit" in (error.code or ""):
-            raise OutOfServerMemoryError(str(error)) from error
+            raise OutOfServerMemoryError(
+                f"the server has too little memory for one transaction: {error.message}",
+                hint="Give it more heap (server.memory.heap.max_size).",
+            ) from error
         raise
