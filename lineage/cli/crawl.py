@@ -1,5 +1,6 @@
 """`lineage crawl`."""
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -70,7 +71,7 @@ def command(app: App, /, **options: Any) -> int:
                 report = crawl(
                     store,
                     app.home.vault(),
-                    HubSpec(),
+                    HubSpec(os.environ.get("HF_ENDPOINT")),
                     selection,
                     weights=options["weights"],
                     executor=executor,

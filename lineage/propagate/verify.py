@@ -73,7 +73,13 @@ def _check(
     if not named:
         return Checked(child, claim, "unchecked", "no such revision is known", None)
     why = _unread(revisions.get(child)) or _unread(revisions.get(named[0].parent))
-    return Checked(child, claim, "unchecked", why or "not compared yet: run infer", named[0])
+    return Checked(
+        child,
+        claim,
+        "unchecked",
+        why or "nothing was measured between the two; infer compares them",
+        named[0],
+    )
 
 
 def _names(edge: Derivation, repo: str, commit: str | None) -> bool:
