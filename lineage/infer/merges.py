@@ -30,29 +30,53 @@ def sum_replays(
     near = nearest_gap(space, child, rows)
     floor = space.family.views[child].grain.floor
     limit = max(4 * floor, 0.15 * near)
-    found: list[Replay] = []
-    sets = set_fits(space, child, rows, MOST, 8)
-    sets[2] = _unite(pair_fits(space, child, rows, 8), sets.get(2, []))
+    sets = set_fits(space, child, rows, MOST, 6)
+    lowest = {size: fits[0].residual for size, fits in sets.items()}
+    sets[2] = _unite(pair_fits(space, child, rows, 6), sets.get(2, []))
     for size in sorted(sets):
-        fits = [f for f in sets[size] if f.residual <= limit]
-        for fit in fits:
+        further = min((lowest[s] for s in (size + 1, size + 2) if s in lowest), default=0.0)
+        found = []
+        for fit in sets[size]:
+            if fit.residual > limit:
+                continue
             outcome = replay(space.family, child, fit.rows, space.picked)
-            if _holds(outcome, floor, near) and _all_needed(outcome):
+            if _holds(outcome, floor, near, further) and _all_needed(outcome):
                 found.append(outcome)
         if found:
-            break
-    return sorted(found, key=lambda r: _preference(r, merged))
+            best = sorted(found, key=lambda r: _preference(r, merged))
+            return best if best[0].share >= EXACT else _weigh(space, child, sets, best)
+    return []
 
 
-def _holds(outcome: Replay, floor: float, near: float) -> bool:
+def _weigh(
+    space: Space, child: int, sets: dict[int, list[Fit]], best: list[Replay]
+) -> list[Replay]:
+    """Let blurred sets stand only where no set with one more model comes much nearer."""
+    size = len(best[0].rows)
+    rivals = [replay(space.family, child, f.rows, space.picked) for f in sets.get(size + 1, [])[:3]]
+    rivals = [
+        r
+        for r in rivals
+        if _all_needed(r, 0.03) and r.residual < 0.94 * min(b.residual for b in best)
+    ]
+    return sorted(rivals, key=lambda r: r.residual) or best
+
+
+def _holds(outcome: Replay, floor: float, near: float, further: float) -> bool:
     """Tell whether a replay is exact, or at the floor where rounding at every step blurs it.
 
     Some methods round each intermediate result to the merge's own type; with scalars that only
     whole tensors give, replay then misses by a unit in the last place at up to half of the values.
+    Then no larger set may come nearer (`further` is the best residual of those).
     """
     if outcome.share >= EXACT:
         return True
-    return outcome.share >= 0.25 and outcome.residual <= min(4 * floor, 0.15 * near)
+    return (
+        outcome.share >= 0.25
+        and outcome.residual <= min(4 * floor, 0.25 * near)
+        and outcome.residual <= 1.08 * max(further, floor)
+        and bool((outcome.weights.median(0).values > -0.01).all())
+    )
 
 
 def nearest_gap(space: Space, child: int, rows: Sequence[int]) -> float:
@@ -67,9 +91,9 @@ def _unite(first: Sequence[Fit], second: Sequence[Fit]) -> list[Fit]:
     return sorted(by_rows.values(), key=lambda f: f.residual)
 
 
-def _all_needed(outcome: Replay) -> bool:
-    """Tell whether every model carries weight in some tensor."""
-    return bool((outcome.weights.abs().amax(0) > 0.004).all())
+def _all_needed(outcome: Replay, least: float = 0.004) -> bool:
+    """Tell whether every model carries weight: half of the tensors at least have `least` of it."""
+    return bool((outcome.weights.abs().median(0).values > least).all())
 
 
 def _preference(outcome: Replay, merged: Collection[int]) -> tuple[float, int, bool, float]:

@@ -86,3 +86,21 @@ def squared_distances(family: Family) -> torch.Tensor:
         gram += part @ part.T
     norm = gram.diagonal()
     return (norm[:, None] + norm[None, :] - 2 * gram).clamp(min=0) / max(scaled.shape[1], 1)
+
+
+def quantized_link(family: Family, parent: int, child: int) -> Explanation:
+    """Explain a quantised child by the model nearest to it: a grid's errors have no direction."""
+    p, c = family.views[parent], family.views[child]
+    cosine, count = cosine_to(family, parent, child)
+    schemes = sorted({t.quant for t in c.tensors if t.quant})
+    return Explanation(
+        child=c.id,
+        relation=Relation.QUANTIZED,
+        parents=[Parent(p.id, 1.0)],
+        kind=EvidenceKind.PROBE,
+        score=max(0.0, cosine),
+        p_value=p_of_cosine(cosine, count, len(family.views)),
+        method=", ".join(schemes) or None,
+        where=f"{p.subject.artifact} -> {c.subject.artifact}",
+        detail={"cosine": round(cosine, 6), "time": time_note(p, c)},
+    )

@@ -1,5 +1,6 @@
 """The order of tests: how each model of a family was made from older ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -9,12 +10,20 @@ from lineage.infer.descent import trained_from
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain
+from lineage.infer.inside import find_inside
 from lineage.infer.links import Explanation
 from lineage.infer.merges import sum_replays
-from lineage.infer.nearest import cast_link, equal_share, finetune_link, squared_distances
+from lineage.infer.nearest import (
+    cast_link,
+    equal_share,
+    finetune_link,
+    quantized_link,
+    squared_distances,
+)
 from lineage.infer.order import claims_parent, may_precede
-from lineage.infer.recipes import elementwise_link, sum_link
+from lineage.infer.recipes import elementwise_link, held_link, sum_link
 from lineage.infer.space import Space, make_space
+from lineage.infer.views import View
 
 
 @dataclass(slots=True)
@@ -28,13 +37,14 @@ class State:
     parents: dict[int, list[int]] = field(default_factory=dict)
     merged: set[int] = field(default_factory=set)
     echoes: dict[int, int] = field(default_factory=dict)
+    adapters: Sequence[View] = ()
 
 
-def family_links(family: Family) -> list[Explanation]:
+def family_links(family: Family, adapters: Sequence[View] = ()) -> list[Explanation]:
     """Explain every member of a family that has older members, in order of age."""
     space = make_space(family)
     gaps = squared_distances(family)
-    state = State()
+    state = State(adapters=adapters)
     rows = {view.id: row for row, view in enumerate(family.views)}
     links = []
     for child in range(len(family.views)):
@@ -92,6 +102,11 @@ def explain(
         share = equal_share(family, row, child, grain)
         if share > 0.995 and grain is not Grain.QUANT:
             return cast_link(family, row, child, share)
+    if grain is Grain.QUANT:
+        return quantized_link(family, ranked[0], child)
+    held = find_inside(space, child, rows, state.adapters, ranked[0])
+    if held:
+        return held_link(family, child, held)
     sums = sum_replays(space, child, rows, state.merged)
     if sums:
         return sum_link(family, child, sums)

@@ -9,6 +9,7 @@ from lineage.domain.derivation import Alternative, EvidenceKind, Relation
 from lineage.infer.chance import p_of_share
 from lineage.infer.elementwise import Elementwise
 from lineage.infer.family import Family
+from lineage.infer.inside import Held
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.replay import Replay
 from lineage.infer.twins import time_note
@@ -153,3 +154,32 @@ def magnitude_bias(family: Family, child: int, found: Elementwise, number: int) 
     if not kept.any() or not dropped.any():
         return 1.0
     return float(delta[kept].mean() / delta[dropped].mean().clamp(min=1e-12))
+
+
+def held_link(family: Family, child: int, held: Held) -> Explanation:
+    """Explain a child as models with an adapter merged in."""
+    view = family.views[child]
+    base = Parent(family.views[held.rows[0]].id, round(held.weights[0], 4))
+    models = [
+        Parent(family.views[r].id, round(w, 4), relation=Relation.MERGE)
+        for r, w in zip(held.rows[1:], held.weights[1:], strict=True)
+    ]
+    adapter = Parent(held.adapter.id, round(held.scale, 4))
+    parents = [base, *models, adapter]
+    return Explanation(
+        child=view.id,
+        relation=Relation.ADAPTER_MERGE,
+        parents=parents,
+        kind=EvidenceKind.REPLAY,
+        score=held.share,
+        p_value=p_of_share(held.share, held.values, 0.5),
+        method="lora",
+        where=", ".join(p.id for p in parents),
+        detail={
+            "reproduced": round(held.share, 4),
+            "values": held.values,
+            "time": time_note(held.adapter, view),
+        },
+        parameters={"scale": round(held.scale, 4)},
+        base=base.id,
+    )

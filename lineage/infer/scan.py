@@ -47,7 +47,7 @@ def scan(
         links += [duplicate(original, c) for c in copies[id(original)]]
     for members in group_families(_by_age(originals)):
         if len(members) > 1 and _touched(members, fresh):
-            links += family_links(stack(members))
+            links += family_links(stack(members), adapters)
     links += adapter_links(adapters)
     return _findings(links, notes, fresh, [v.id for v in views])
 

@@ -46,15 +46,22 @@ def pair_fits(space: Space, child: int, rows: Sequence[int], keep: int) -> list[
 
 
 def set_fits(
-    space: Space, child: int, rows: Sequence[int], most: int, keep: int
+    space: Space,
+    child: int,
+    rows: Sequence[int],
+    most: int,
+    keep: int,
+    *,
+    gap: torch.Tensor | None = None,
 ) -> dict[int, list[Fit]]:
     """Return the best sets of each size up to `most`, one weight per model, adding to one.
 
-    A beam search: the best sets of a size are each extended by every model.
+    A beam search: the best sets of a size are each extended by every model. `gap` (models, models)
+    are other squared distances to search in than the family's, as after a projection.
     """
     index = torch.tensor(rows)
     slots = space.slots_of(child, [])
-    gap = space.gap[slots].sum(0)
+    gap = space.gap[slots].sum(0) if gap is None else gap
     count = float(space.counts[slots].sum())
     # Gram matrix of x - y: affine fits of y are the convex-free minimum of w'Gw with sum w = 1.
     to_child = gap[child][index]

@@ -1,0 +1,203 @@
+"""Adapters inside models: a low-rank change found in what a model differs by from others."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from lineage.fingerprint.types import DeltaPrint
+from lineage.infer.chance import p_of_z
+from lineage.infer.family import Family
+from lineage.infer.grain import Grain, round_to
+from lineage.infer.order import may_precede
+from lineage.infer.replay import FLOAT32_SLACK
+from lineage.infer.space import Space
+from lineage.infer.spans import set_fits
+from lineage.infer.views import View
+
+PRESENT = 1e-9
+"""Chance below which an adapter counts as present, before any base is asked for."""
+
+EXACT = 0.9
+MOST_MODELS = 4
+
+
+@dataclass(slots=True)
+class Placed:
+    """An adapter laid along a family's positions. `change` (positions) is its full product."""
+
+    view: View
+    change: torch.Tensor
+    cosine: float
+    z: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A child explained as models (weights adding to one) with an adapter at a scale."""
+
+    rows: tuple[int, ...]
+    weights: tuple[float, ...]
+    adapter: View
+    scale: float
+    share: float
+    values: int
+
+
+def place(family: Family, adapter: View, residual: torch.Tensor) -> Placed | None:
+    """Lay an adapter along a family by where `residual` (positions) shows it.
+
+    Targets go to slots by name where those agree in shape, else, within each shape, to the slots
+    whose residual has the highest cosines; the better of both is kept. None where nothing fits.
+    """
+    best: Placed | None = None
+    for pairs, penalty in (
+        (_by_name(family, adapter), 0.0),
+        (_by_cosine(family, adapter, residual), 3.0),
+    ):
+        if len(pairs) * 2 < len(adapter.deltas):
+            continue
+        change = torch.zeros_like(residual)
+        for delta, number in pairs:
+            slot = family.slots[number]
+            change[slot.start : slot.stop] = torch.from_numpy(delta.probe[: slot.size].copy())
+        where = change != 0
+        dot = float(change[where].double() @ residual[where].double())
+        norm = float(change[where].double().norm() * residual[where].double().norm())
+        cosine = dot / norm if norm > 0 else 0.0
+        z = abs(cosine) * _freedom(pairs) ** 0.5 - penalty
+        if best is None or z > best.z:
+            best = Placed(adapter, change, cosine, z)
+    return best
+
+
+def _freedom(pairs: Sequence[tuple[DeltaPrint, int]]) -> float:
+    """Return the independent numbers in a product's probe: at most r (m + n) of each target."""
+    weights = np.array([d.norm for d, _ in pairs], dtype=np.float64)
+    counts = np.array([min(d.probe.size, d.rank * sum(d.shape)) / 4 for d, _ in pairs])
+    spread = float((weights**2 / counts).sum())
+    return float(weights.sum() ** 2 / spread) if spread > 0 else 1.0
+
+
+def _by_name(family: Family, adapter: View) -> list[tuple[DeltaPrint, int]]:
+    names = {s.name.removesuffix(".weight"): n for n, s in enumerate(family.slots)}
+    out = []
+    for delta in adapter.deltas:
+        number = names.get(delta.target.removesuffix(".weight"))
+        if number is None:
+            number = next((n for k, n in names.items() if k.endswith("." + delta.target)), None)
+        if number is not None and family.slots[number].shape == delta.shape:
+            out.append((delta, number))
+    return out
+
+
+def _by_cosine(
+    family: Family, adapter: View, residual: torch.Tensor
+) -> list[tuple[DeltaPrint, int]]:
+    slots: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for number, slot in enumerate(family.slots):
+        slots[slot.shape].append(number)
+    deltas: dict[tuple[int, int], list[DeltaPrint]] = defaultdict(list)
+    for delta in adapter.deltas:
+        deltas[delta.shape].append(delta)
+    out = []
+    for shape, ours in deltas.items():
+        numbers = slots.get(shape, [])
+        if not numbers:
+            continue
+        size = family.slots[numbers[0]].size
+        left = np.stack([d.probe[:size] for d in ours]).astype(np.float64)
+        right = np.stack(
+            [residual[family.slots[n].start : family.slots[n].stop].numpy() for n in numbers]
+        ).astype(np.float64)
+        left /= np.maximum(np.linalg.norm(left, axis=1)[:, None], 1e-30)
+        right /= np.maximum(np.linalg.norm(right, axis=1)[:, None], 1e-30)
+        rows, columns = linear_sum_assignment(-np.abs(left @ right.T))
+        out += [(ours[r], numbers[c]) for r, c in zip(rows, columns, strict=True)]
+    return out
+
+
+def find_inside(
+    space: Space, child: int, rows: Sequence[int], adapters: Sequence[View], near: int
+) -> Held | None:
+    """Explain a child as one or more models plus one adapter at some scale; None if none does.
+
+    An adapter present in the difference from the nearest model (`near`) is projected out of the
+    family's distances; the smallest set of models then at the floor is replayed with it.
+    """
+    family = space.family
+    view = family.views[child]
+    shapes = {s.shape for s in family.slots}
+    best: Held | None = None
+    residual = family.values[child] - family.values[near]
+    for adapter in adapters:
+        if not may_precede(adapter, view) or not any(d.shape in shapes for d in adapter.deltas):
+            continue
+        placed = place(family, adapter, residual)
+        if placed is None or p_of_z(placed.z) > PRESENT:
+            continue
+        held = _explain(space, child, rows, placed)
+        if held and (best is None or (-len(held.rows), held.share) > (-len(best.rows), best.share)):
+            best = held
+    return best
+
+
+def _explain(space: Space, child: int, rows: Sequence[int], placed: Placed) -> Held | None:
+    family = space.family
+    direction = (placed.change[space.picked] / family.unit[space.picked]).double()
+    norm = float(direction.norm())
+    if norm == 0:
+        return None
+    along = (space.change @ direction.float()).double() / norm
+    slots = space.slots_of(child, [])
+    total = space.gap[slots].sum(0) - (along[:, None] - along[None, :]).square()
+    single = sorted(rows, key=lambda r: float(total[child, r]))[:4]
+    sets: list[tuple[int, ...]] = [(r,) for r in single]
+    for size, fits in sorted(set_fits(space, child, rows, MOST_MODELS, 3, gap=total).items()):
+        sets += [f.rows for f in fits if size]
+    for chosen in sets:
+        held = replay_with(family, child, chosen, placed, space.picked)
+        if held.share >= EXACT:
+            return held
+    return None
+
+
+def replay_with(
+    family: Family, child: int, rows: tuple[int, ...], placed: Placed, positions: torch.Tensor
+) -> Held:
+    """Fit weights of models and the scale of an adapter by least squares, round, and replay.
+
+    PEFT adds the product in the model's own type: the change is rounded before the sum.
+    """
+    grain = family.views[child].grain
+    index = positions[family.shared(child, *rows)[positions]]
+    unit, target = family.unit[index], family.values[child, index]
+    change = placed.change[index]
+    raw = family.values[list(rows)][:, index]
+    cast = round_to(raw, grain)
+    telling = (change != 0) & (cast != target).any(0)
+    best = Held(rows, (1.0,) * len(rows), placed.view, 0.0, 0.0, int(telling.sum()))
+    binade = torch.exp2(torch.floor(torch.log2(target.abs().clamp(min=1e-12))))
+    for values in [cast] if torch.equal(cast, raw) else [cast, raw]:
+        first = values[0].double()
+        columns = torch.stack([*(values[1:].double() - first), change.double()], 1) / unit[:, None]
+        solved = torch.linalg.lstsq(columns, ((target - first) / unit)[:, None]).solution
+        for step in (1e9, 100.0, 20.0):
+            rounded = torch.round(solved.squeeze(1) * step) / step
+            weights = [1 - float(rounded[:-1].sum()), *(float(w) for w in rounded[:-1])]
+            own = float(rounded[-1]) * change
+            predicted = (torch.tensor(weights)[:, None] * values.double()).sum(0) + own
+            if grain is Grain.F32:
+                slack = FLOAT32_SLACK * 2.0**-23 * (unit + own.abs())
+            else:
+                slack = 2.0**-grain.bits * (1.1 * binade + 3 * own.abs())
+            hit = (predicted - target).abs() <= slack
+            share = float(hit[telling].float().mean()) if telling.any() else 0.0
+            if share > best.share + (0.002 if step > 1e6 else 0.0):
+                best = Held(
+                    rows, tuple(weights), placed.view, float(rounded[-1]), share, best.values
+                )
+    return best
