@@ -174,7 +174,8 @@ class _Scales:
         elif dialect is Dialect.DIFFUSERS:
             self._by_root = _diffusers_configs(metadata)
         else:
-            self._by_root[""] = {"lora_alpha": _number(metadata.get("ss_network_alpha"))}
+            key = "ss_network_alpha" if dialect is Dialect.KOHYA else "adapter.lora.alpha"
+            self._by_root[""] = {"lora_alpha": _number(metadata.get(key))}
 
     def of(self, module: _Module, alpha: float | None) -> float | None:
         """Return the module's scale; None where its factors do not multiply plainly."""

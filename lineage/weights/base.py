@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lineage.domain.errors import LineageError
+from lineage.domain.errors import LineageError, WeightFormatError
 from lineage.hub.blob import Blob
 from lineage.weights.dtype import DType
 from lineage.weights.reader import Chunk, LowRank, TensorInfo
@@ -72,6 +72,12 @@ class ContainerReader:
         metadata: Mapping[str, str],
         blobs: Sequence[Blob],
     ) -> None:
+        for entry in entries:
+            if not _is_text(entry.info.name):
+                raise WeightFormatError(
+                    f"{entry.region.blob.name} has a tensor name that is no valid text: "
+                    f"{entry.info.name[:80]!a}"
+                )
         self.format = container
         self.metadata: Mapping[str, str] = bounded_metadata(metadata)
         self._entries = {e.info.name: e for e in sorted(entries, key=lambda e: e.info.name)}
@@ -148,10 +154,19 @@ def _byte_run(entry: Entry, start: int, count: int) -> tuple[int, int]:
     return offset, end - offset
 
 
+def _is_text(name: str) -> bool:
+    """Tell whether a name can be written as UTF-8; JSON and pickles can hold half a character."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def bounded_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return at most 256 entries of `metadata`, by name, long values cut at 16,384 characters."""
-    keys = sorted(k for k in metadata if len(k) <= 256)[:_MAX_KEYS]
-    return {k: metadata[k][:_MAX_VALUE] for k in keys}
+    keys = sorted(k for k in metadata if len(k) <= 256 and _is_text(k))[:_MAX_KEYS]
+    return {k: metadata[k][:_MAX_VALUE].encode("utf-8", "replace").decode() for k in keys}
 
 
 def numel(shape: Sequence[int]) -> int:

@@ -50,7 +50,7 @@ _PERMUTED = {
     "llama", "deci", "baichuan", "internlm2", "xverse", "olmo", "minicpm", "granite", "granitemoe",
     "granitehybrid", "arcee", "smollm3", "llada", "mistral3",
 }  # fmt: skip
-_QK = re.compile(r"blk\.(\d{1,6})\.attn_([qk])\.(?:weight|bias)")
+_QK = re.compile(r"blk\.(\d{1,6})\.attn_([qk])\.(?:weight|bias|weight\.lora_b)")
 
 
 class GgufReader(ContainerReader):

@@ -17,6 +17,7 @@ class Dialect(StrEnum):
     PEFT = "peft"
     DIFFUSERS = "diffusers"
     KOHYA = "kohya"
+    GGUF = "gguf"
 
 
 class Half(StrEnum):
@@ -51,6 +52,8 @@ _FORMS: tuple[tuple[re.Pattern[str], Half, bool], ...] = tuple(
         (rf"\.lora_B{_ADAPTER}{_W}", Half.UP, False),
         (rf"\.lora_magnitude_vector{_ADAPTER}{_W}", Half.MAGNITUDE, False),
         (rf"\.(?:lora_E|ranknum){_ADAPTER}{_W}", Half.BLOCKER, False),
+        (r"\.weight\.lora_a$", Half.DOWN, False),
+        (r"\.weight\.lora_b$", Half.UP, False),
         (r"\.lora_mid\.weight$", Half.BLOCKER, False),
         (r"\.dora_scale$", Half.MAGNITUDE, False),
         (r"(?:\.lora_down|[._]lora\.down|\.lora_linear_layer\.down)\.weight$", Half.DOWN, False),
@@ -74,6 +77,11 @@ _KOHYA_ROOTS = {
     "lora_unet": "unet", "lora_te": "text_encoder", "lora_te1": "text_encoder",
     "lora_te2": "text_encoder_2", "lora_te3": "text_encoder_3", "lora_transformer": "transformer",
     "lora_prior_unet": "prior", "lora_prior_te": "prior_text_encoder", "lycoris": "",
+}  # fmt: skip
+_GGUF_MODULES = {
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
 }  # fmt: skip
 _DIFFUSERS = re.compile(
     r"(?:unet|text_encoder(?:_\d)?|transformer|prior|text_model|down_blocks|up_blocks|mid_block|"
@@ -111,6 +119,8 @@ def parse_name(name: str) -> Named | None:
 def _dialect(module: str, name: str) -> Dialect:
     if _KOHYA.match(module):
         return Dialect.KOHYA
+    if name.endswith((".lora_a", ".lora_b")):
+        return Dialect.GGUF
     if module.startswith("base_model.model."):
         return Dialect.PEFT
     if _DIFFUSERS.match(module) or ".processor." in module:
@@ -121,6 +131,10 @@ def _dialect(module: str, name: str) -> Dialect:
 def _target(module: str, dialect: Dialect) -> str:
     if dialect is Dialect.KOHYA:
         return _unflatten(module)
+    if dialect is Dialect.GGUF:
+        head, _, last = module.rpartition(".")
+        known = _GGUF_MODULES.get(last)
+        return f"model.{head.replace('blk.', 'layers.')}.{known}" if head and known else module
     module = module.removeprefix("base_model.model.").removeprefix("diffusion_model.")
     if dialect is Dialect.DIFFUSERS:
         module = re.sub(r"\.processor\.", ".", module)

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
-from lineage.domain.errors import LineageError, UnsupportedWeightsError, WeightFormatError
+from lineage.domain.errors import UnsupportedWeightsError, WeightFormatError
 from lineage.domain.revision import FileInfo
 from lineage.hub.blob import Blob
 from lineage.weights.adapters import wrap_adapter
@@ -35,14 +36,14 @@ def open_reader(
         raise WeightFormatError(
             spec.problem, hint="The upload is unfinished or files were removed; fetch it again."
         )
-    blobs: list[Blob] = []
-    try:
-        blobs.extend(blob(file) for file in spec.files)
-        return _open(spec, blobs, texts)
-    except LineageError:
-        for opened in blobs:
-            opened.close()
-        raise
+    with ExitStack() as opened:
+        blobs: list[Blob] = []
+        for file in spec.files:
+            blobs.append(blob(file))
+            opened.callback(blobs[-1].close)
+        reader = _open(spec, blobs, texts)
+        opened.pop_all()  # from here on they are the reader's
+        return reader
 
 
 def _open(

@@ -71,7 +71,7 @@ class WeightReader(Protocol):
     """Yields the tensors of one artifact, wherever and however it is stored.
 
     `format` is the container (`safetensors`, `torch`, `gguf`), with `+peft-adapter`,
-    `+diffusers-adapter` or `+kohya-adapter` behind it for adapters.
+    `+diffusers-adapter`, `+kohya-adapter` or `+gguf-adapter` behind it for adapters.
 
     Every reader checks offsets, sizes and overlaps before memory is taken, and raises
     WeightFormatError naming the file where they do not add up.

@@ -139,6 +139,28 @@ def test_split_files_share_the_metadata_of_the_first(tmp_path: Path) -> None:
     assert stored(reader, by_name(reader)["blk.1.attn_q.weight"]) == Q.tobytes()
 
 
+def test_adapters_change_the_modules_of_transformers(tmp_path: Path) -> None:
+    up, down = K[:, :4].copy(), K[:4].copy()
+    tensors = {"blk.2.attn_k.weight.lora_b": permute(up, 2), "blk.2.attn_k.weight.lora_a": down}
+    writer = gguf.GGUFWriter(str(tmp_path / "l.gguf"), "llama")
+    writer.add_type("adapter")
+    writer.add_float32("adapter.lora.alpha", 8.0)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    for name, data in tensors.items():
+        writer.add_tensor(name, data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    reader = open_one("l.gguf", (tmp_path / "l.gguf").read_bytes())
+    [change] = reader.low_rank()
+    assert reader.format == "gguf+gguf-adapter"
+    assert (change.target, change.shape) == ("model.layers.2.self_attn.k_proj", (32, 256))
+    assert (change.scale, change.role.part) == (2.0, Part.K)
+    assert stored(reader, by_name(reader)[change.up]) == up.tobytes()
+
+
 def text(value: str) -> bytes:
     return struct.pack("<Q", len(value)) + value.encode()
 

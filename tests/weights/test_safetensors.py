@@ -173,6 +173,7 @@ ATTACKS: dict[str, bytes] = {
     "hole between": pack({
         "a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]},
         "b": {"dtype": "U8", "shape": [4], "data_offsets": [4, 8]}}, F),
+    "half a character": one("F32", [2], [0, 8], F, name="\ud800"),
     "empty name": one("F32", [2], [0, 8], F, name=""),
     "endless name": one("F32", [2], [0, 8], F, name="x" * 5000),
     "four bits that do not fill bytes": one("F4", [3], [0, 2], F[:2]),
@@ -198,6 +199,11 @@ def test_huge_metadata_is_cut() -> None:
     reader = open_one("m.safetensors", pack({"__metadata__": many}))
     assert len(reader.metadata) == 256
     assert {len(v) for v in reader.metadata.values()} == {16_384}
+
+
+def test_metadata_is_always_text() -> None:
+    reader = open_one("m.safetensors", pack({"__metadata__": {"a": "x\ud800", "\udfff": "b"}}))
+    assert reader.metadata == {"a": "x?"}
 
 
 VALID = save({k: SAMPLE[k] for k in "abcef" if k in SAMPLE}, {"format": "pt"})
