@@ -21,6 +21,10 @@ BASES = 4
 RANKED = 5000
 """Positions on which candidates are ranked; the few best are then fitted on all."""
 FITTED = 24000
+LEAST = (0.03, 0.1, 0.25, 0.4, 0.6)
+"""Share that one, two, … sources must reproduce for the search to go on."""
+NEAR = 0.8
+SWAPS = 5
 
 
 @dataclass(slots=True)
@@ -172,17 +176,52 @@ def _grow(space: Space, scene: _Scene, rows: Sequence[int], kind: str) -> Elemen
             value = float(hit.any(0).float().mean())
             if best is None or value > best[0]:
                 best = (value, part, number, hit)
-        if best is None or best[0] < share + max(0.02, 0.3 * (1 - share)):
+        if best is None or best[0] < share + 0.02 or best[0] < LEAST[len(parts)]:
             break
         share, part, number, member = best
         parts.append(part)
         chosen.append(number)
     if share < ENOUGH or not parts:
         return None
+    share, member = _swap(scene, rows, deltas, parts, chosen, (share, member), kind)
     chance = _chance(scene, deltas[chosen], parts, kind)
     if (share - chance) / max(1 - chance, 1e-9) < 0.85:
         return None
     return Elementwise(scene.base, kind, parts, share, chance, scene.changed, member, scene.index)
+
+
+def _swap(
+    scene: _Scene,
+    rows: Sequence[int],
+    deltas: torch.Tensor,
+    parts: list[Part],
+    chosen: list[int],
+    reached: tuple[float, torch.Tensor],
+    kind: str,
+) -> tuple[float, torch.Tensor]:
+    """Try each source's near relations in its place; keep what reproduces more.
+
+    Changes `parts` and `chosen` in place and returns the share and members.
+    """
+    share, member = reached
+    scaled = deltas / scene.unit
+    scaled = scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1e-20)
+    for place in range(len(parts)):
+        likeness = scaled @ scaled[chosen[place]]
+        near = [i for i in torch.argsort(-likeness).tolist() if likeness[i] > NEAR]
+        others = [n for n in range(len(parts)) if n != place]
+        kept, known = [parts[n] for n in others], [chosen[n] for n in others]
+        rest = _members(scene, deltas[known], kept, kind) if kept else member[:0]
+        for number in [i for i in near if i not in chosen][:SWAPS]:
+            part = _fit_part(scene, deltas, kept, known, number, rest, kind)
+            part.row = rows[number]
+            hit = _members(scene, deltas[[*known, number]], [*kept, part], kind)
+            value = float(hit.any(0).float().mean())
+            if value > share + 0.002:
+                parts[:], chosen[:] = [*kept, part], [*known, number]
+                share, member = value, hit
+                return _swap(scene, rows, deltas, parts, chosen, (share, member), kind)
+    return share, member
 
 
 def _left(member: torch.Tensor, count: int) -> torch.Tensor:
