@@ -1,6 +1,6 @@
 """The zoo: families of models by real tools, every relation and method, with known truth.
 
-    python -m scripts.zoo.build OUT --seed N [--size small|full]
+    python -m scripts.zoo.build OUT --seed N [--size small|full] [--false-times]
 
 `full` has some 130 repositories in six families: three independent llamas and two GPT-2s of one
 size each, and the real all-MiniLM-L6-v2. `small` has some 30 of two llama families.
@@ -21,10 +21,12 @@ from scripts.zoo.truth import Truth
 _PRETRAIN = {"small": 60, "full": 120}
 
 
-def build_zoo(out: Path, seed: int, size: str, progress: Progress) -> Truth:
+def build_zoo(
+    out: Path, seed: int, size: str, progress: Progress, *, false_times: bool = False
+) -> Truth:
     """Build the zoo under `out`, which is emptied first, and return its truth."""
     torch.set_num_threads(1)  # small models are no slower, and the same on every machine
-    zoo = Nursery(f"zoo-{size}", out, seed, progress, mixed_cards=True)
+    zoo = Nursery(f"zoo-{size}", out, seed, progress, mixed_cards=True, false_times=false_times)
     with zoo.inside():
         tokenizer = train.train_tokenizer(VOCABULARY)
         llamas = Breeder(zoo, LLAMA, tokenizer)
@@ -148,12 +150,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", choices=("small", "full"), default="full")
+    parser.add_argument("--false-times", action="store_true", help="date half of the copies wrong")
     options = parser.parse_args(arguments)
     build_zoo(
         options.out,
         options.seed,
         options.size,
         lambda line: print(line, file=sys.stderr, flush=True),
+        false_times=options.false_times,
     )
     return 0
 

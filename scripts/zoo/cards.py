@@ -44,14 +44,12 @@ DIRT = (
 class Claiming:
     """What a repository shall claim.
 
-    `instead` names the parents of a false card, `dirt` the kind of a dirty one, `keep_config` keeps
-    recipes and `_name_or_path` although the card is missing.
+    `instead` names the parents of a false card, `dirt` the kind of a dirty one.
     """
 
     status: Claims = Claims.TRUE
     instead: tuple[str, ...] = ()
     dirt: str = ""
-    keep_config: bool = False
 
 
 def write_claims(
@@ -63,8 +61,7 @@ def write_claims(
         return []  # a root that brought its own card
     if parents and claiming.status is Claims.MISSING:
         (folder / "README.md").unlink(missing_ok=True)
-        if not claiming.keep_config:
-            _forget_parents(folder)
+        _forget_parents(folder)
         return []
     recipe = folder / RECIPE_FILE
     text = recipe.read_text(encoding="utf-8") if recipe.exists() else ""
@@ -79,6 +76,8 @@ def write_claims(
         _forget_parents(folder)
         text = ""
         parents = parents[:1]
+    else:
+        _name_parent(folder, parents[0] if len(parents) == 1 else "")
     base: Any = list(dict.fromkeys(parents))
     relation = _HUB_RELATION.get(edges[0].relation) if edges else None
     front = _front(base, relation, merged=relation == "merge", adapter=kind == "adapter")
@@ -142,6 +141,18 @@ def _card(repo: str, front: str, parents: Sequence[str], recipe: str) -> str:
     else:
         lines += ["Trained from scratch."]
     return "\n".join(lines) + "\n"
+
+
+def _name_parent(folder: Path, parent: str) -> None:
+    """Note the parent in `config.json`, as transformers did before its version 5.
+
+    An empty one takes out what a merge took over from the config of its first model.
+    """
+    file = folder / "config.json"
+    if not file.exists():
+        return
+    config = json.loads(file.read_text(encoding="utf-8")) | {"_name_or_path": parent}
+    file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _forget_parents(folder: Path) -> None:

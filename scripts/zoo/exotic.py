@@ -57,7 +57,7 @@ def passthrough(
         )
         for name, ranges in layers.items()
     )
-    return zoo.add(repo, Made("merge", edges), claiming=claiming)
+    return zoo.add(repo, Made("merge", edges, parts=True), claiming=claiming)
 
 
 def mixture(
@@ -103,7 +103,7 @@ def mixture(
         )
         for name, parts in numbers.items()
     )
-    return zoo.add(repo, Made("moe", edges), claiming=claiming)
+    return zoo.add(repo, Made("moe", edges, parts=True), claiming=claiming)
 
 
 def extract_lora(

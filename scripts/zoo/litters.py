@@ -13,9 +13,11 @@ import torch
 from lineage.domain.derivation import Relation
 from scripts.zoo import exotic, launder, transforms
 from scripts.zoo.adapters import AdapterKind
+from scripts.zoo.cards import Claiming
 from scripts.zoo.merges import Recipe, merge
 from scripts.zoo.nursery import Made, Nursery, edge
 from scripts.zoo.species import Breeder
+from scripts.zoo.truth import Claims
 
 ADAPTER_KINDS: tuple[tuple[str, AdapterKind], ...] = (
     ("lora", AdapterKind("LoraConfig", {"r": 8, "lora_alpha": 16})),
@@ -237,7 +239,7 @@ def copy_litter(zoo: Nursery, org: str, parents: Sequence[str], *, small: bool) 
 
 
 def laundry(zoo: Nursery, org: str, parents: Sequence[str], names: Sequence[str]) -> None:
-    """Launder models, one disguise each."""
+    """Launder models, one disguise each; their cards say nothing, or name another parent."""
     for number, name in enumerate(names):
         parent = parents[number % len(parents)]
         config = json.loads((zoo.path(parent) / "config.json").read_text(encoding="utf-8"))
@@ -259,7 +261,9 @@ def laundry(zoo: Nursery, org: str, parents: Sequence[str], names: Sequence[str]
 
         link = edge(parent, Relation.DUPLICATE, coefficient=1.0, method=name)
         made = Made(name, (link,), laundered=(name,))
-        transforms.rewrite(zoo, f"{org}/nova-{number}-{zoo.draw() % 1000}", parent, change, made)
+        claiming = Claiming(Claims.MISSING) if number % 2 else zoo.lie((parent,))
+        repo = f"{org}/nova-{number}-{zoo.draw() % 1000}"
+        transforms.rewrite(zoo, repo, parent, change, made, claiming=claiming)
 
 
 def _weights(zoo: Nursery, method: str, count: int) -> list[float]:

@@ -3,7 +3,7 @@
 import functools
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 from lineage.domain.derivation import Relation
 from scripts.zoo.cards import RECIPE_FILE, Claiming
 from scripts.zoo.doses import elementwise_doses
-from scripts.zoo.measure import joint_coefficients
+from scripts.zoo.measure import joint_coefficients, read_weights
 from scripts.zoo.nursery import LORA_CACHE, Made, Nursery, edge
 from scripts.zoo.train import TORCH_DTYPES
 from scripts.zoo.truth import EdgeTruth
@@ -92,11 +92,26 @@ def _forget_position_ids() -> None:
 
 
 def merge(zoo: Nursery, repo: str, recipe: Recipe, *, claiming: Claiming | None = None) -> str:
-    """Merge by mergekit as `recipe` says and note it with its truth."""
-    out = zoo.path(repo)
-    run_mergekit(recipe.to_config(), out, zoo.draw())
+    """Merge by mergekit as `recipe` says and note it with its truth.
+
+    Where that gives numbers that are not finite (multislerp's eps is 0 in float16) the merge is
+    made in float32, as its author would have done. Raises ValueError if that does not help.
+    """
+    out, seed = zoo.path(repo), zoo.draw()
+    run_mergekit(recipe.to_config(), out, seed)
+    if not _finite(out):
+        recipe = replace(recipe, dtype="float32")
+        run_mergekit(recipe.to_config(), out, seed)
+        if not _finite(out):
+            raise ValueError(
+                f"{repo}: mergekit's {recipe.method} gives weights that are not finite"
+            )
     copy_tokenizer(zoo.path(split_source(recipe.sources[0][0])[0]), out)
     return zoo.add(repo, truth_of(zoo, repo, recipe), claiming=claiming)
+
+
+def _finite(folder: Path) -> bool:
+    return all(bool(t.isfinite().all()) for t in read_weights(folder).values())
 
 
 def truth_of(zoo: Nursery, repo: str, recipe: Recipe) -> Made:

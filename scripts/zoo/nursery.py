@@ -33,7 +33,8 @@ class Made:
 
     `own` tells that the repository has a change of its own. `shares` are the coefficients with
     which the contents of its parents are inside; None takes them from the edges.
-    `holds` adds contents that are no parent's whole.
+    `holds` adds contents that are no parent's whole. `parts` tells that parents gave whole layers
+    or experts: a generator's coefficient is then the largest in any of them.
     """
 
     by: str
@@ -43,6 +44,7 @@ class Made:
     kind: str = "model"
     laundered: tuple[str, ...] = ()
     holds: dict[str, float] = field(default_factory=dict)
+    parts: bool = False
 
 
 @dataclass
@@ -53,7 +55,8 @@ class Nursery:
     configs, `_name_or_path`) names repositories and no paths of this machine.
 
     With `mixed_cards` about half of the repositories that are not told what to claim say nothing,
-    too little, something false or something without meaning.
+    too little, something false or something without meaning. With `false_times` half of the copies
+    are dated a month before their origin or a year too late.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Nursery:
     seed: int
     progress: Progress
     mixed_cards: bool = False
+    false_times: bool = False
     repos: dict[str, RepoTruth] = field(default_factory=dict)
     edges: list[EdgeTruth] = field(default_factory=list)
     contents: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -101,9 +105,10 @@ class Nursery:
         folder = self.path(repo)
         edges = tuple(e.model_copy(update={"child": repo}) for e in made.edges)
         parents = tuple(e.parent for e in edges)
-        claiming = claiming or self._draw_claiming(parents)
+        claiming = claiming or self.draw_claiming(parents)
         self.now += timedelta(seconds=float(self.rng.exponential(20 * 3600)) + 60)
-        created = self.now.replace(microsecond=0)
+        made_at = self.now.replace(microsecond=0)
+        created = self._dated(made_at, edges)
         self.lies += write_claims(folder, repo, made.kind, edges, claiming)
         self.contents[repo] = self._compose(repo, made, edges)
         self.edges += edges
@@ -116,7 +121,8 @@ class Nursery:
             made_by=made.by,
             generator=made.own,
             created_at=created,
-            made_at=created,
+            made_at=made_at,
+            time_is_true=created == made_at,
             claims=claiming.status if parents else Claims.TRUE,
             marked=marked,
             laundered=made.laundered,
@@ -146,13 +152,23 @@ class Nursery:
         total = dict(made.holds)
         for parent, share in shares.items():
             for generator, coefficient in self.contents[parent].items():
-                total[generator] = total.get(generator, 0.0) + share * coefficient
+                so_far, dose = total.get(generator, 0.0), share * coefficient
+                total[generator] = max(so_far, dose) if made.parts else so_far + dose
         if made.own:
             total[repo] = 1.0
         return {g: round(c, 6) for g, c in sorted(total.items()) if abs(c) >= _LEAST}
 
-    def _draw_claiming(self, parents: Sequence[str]) -> Claiming:
-        """Draw what a repository shall claim; a false parent is one that is no ancestor."""
+    def _dated(self, made_at: datetime, edges: Sequence[EdgeTruth]) -> datetime:
+        """Return when a repository says that it was made."""
+        copied = len(edges) == 1 and edges[0].relation in (Relation.DUPLICATE, Relation.CONVERTED)
+        if not self.false_times or not copied or self.rng.random() < 0.5:
+            return made_at
+        if self.rng.random() < 0.5:
+            return made_at + timedelta(days=365)
+        return self.repos[edges[0].parent].created_at - timedelta(days=30)
+
+    def draw_claiming(self, parents: Sequence[str]) -> Claiming:
+        """Draw what a repository of these parents shall claim."""
         luck = float(self.rng.random())
         if not self.mixed_cards or not parents or luck < _TRUE:
             return Claiming()
@@ -162,6 +178,10 @@ class Nursery:
             return Claiming(Claims.DIRTY, dirt=str(self.rng.choice(DIRT)))
         if luck < _PARTIAL and len(parents) > 1:
             return Claiming(Claims.PARTIAL)
+        return self.lie(parents)
+
+    def lie(self, parents: Sequence[str]) -> Claiming:
+        """Draw a false claim, or a true one where every model so far is an ancestor."""
         ancestors = self._ancestors(parents)
         others = [r for r, t in self.repos.items() if r not in ancestors and t.kind == "model"]
         return Claiming(Claims.FALSE, (str(self.rng.choice(others)),)) if others else Claiming()

@@ -15,6 +15,7 @@ from scripts.zoo.measure import read_weights
 from scripts.zoo.merges import copy_tokenizer
 from scripts.zoo.nursery import HUB_FILE, Made, Nursery, edge
 from scripts.zoo.train import TORCH_DTYPES
+from scripts.zoo.truth import Claims
 
 _OWN_FILES = (HUB_FILE, "README.md", RECIPE_FILE, MOE_RECIPE_FILE)
 
@@ -143,10 +144,17 @@ def quantize_gguf(
     architecture = config["model_type"]
     arch = next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == architecture)
     names = gguf.get_tensor_name_map(arch, _config(config, "num_hidden_layers", "n_layer"))
+    claiming = claiming or zoo.draw_claiming((parent,))
     folder = zoo.path(repo)
     stem = repo.rpartition("/")[2].removesuffix("-GGUF")
     writer = gguf.GGUFWriter(folder / f"{stem}.{scheme}.gguf", architecture)
-    _describe(writer, config, stem, parent)
+    _describe(writer, config, stem)
+    if claiming.status is Claims.TRUE:
+        organization, _, base = parent.partition("/")
+        writer.add_base_model_count(1)
+        writer.add_base_model_name(0, base)
+        writer.add_base_model_organization(0, organization)
+        writer.add_base_model_repo_url(0, f"https://huggingface.co/{parent}")
     packing = gguf.GGMLQuantizationType[scheme]
     for name, tensor in read_weights(zoo.path(parent)).items():
         if name.startswith("pooler."):  # llama.cpp leaves BERT's pooler out
@@ -213,7 +221,7 @@ def _config(config: dict[str, Any], *keys: str) -> int:
     return int(next(config[k] for k in keys if k in config))
 
 
-def _describe(writer: Any, config: dict[str, Any], name: str, parent: str) -> None:
+def _describe(writer: Any, config: dict[str, Any], name: str) -> None:
     """Write the metadata that llama.cpp's own converter writes."""
     heads = _config(config, "num_attention_heads", "n_head")
     writer.add_name(name)
@@ -229,11 +237,6 @@ def _describe(writer: Any, config: dict[str, Any], name: str, parent: str) -> No
     else:
         key = "layer_norm_eps" if "layer_norm_eps" in config else "layer_norm_epsilon"
         writer.add_layer_norm_eps(float(config[key]))
-    writer.add_base_model_count(1)
-    organization, _, base = parent.partition("/")
-    writer.add_base_model_name(0, base)
-    writer.add_base_model_organization(0, organization)
-    writer.add_base_model_repo_url(0, f"https://huggingface.co/{parent}")
 
 
 def _for_gguf(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> torch.Tensor:

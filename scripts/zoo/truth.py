@@ -13,7 +13,8 @@
   where one source of TIES or SCE outweighs another. The base of a merge holds what is left of 1.
 - `contents`: for each model its generators with the coefficient of each one's own change
   (`W_generator - W_its_parent`; for a root its weights, for an adapter its scaled product),
-  composed along the edges from the effective coefficients.
+  composed along the edges from the effective coefficients. Where parents gave whole layers or
+  experts it is the largest in any of them.
 - `lies`: claims that are false. Dirty claims that name nobody are no lies.
 """
 

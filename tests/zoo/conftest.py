@@ -21,3 +21,9 @@ def build(module: str, out: Path, *arguments: str) -> Truth:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
     out = tmp_path_factory.mktemp("zoo") / "demo"
     return out, build("demo", out)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
+    out = tmp_path_factory.mktemp("zoo") / "small"
+    return out, build("build", out, "--size", "small", "--seed", "1")
