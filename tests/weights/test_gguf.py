@@ -72,6 +72,18 @@ def test_quantized_tensors_decode_as_the_package_does(
     assert start + len(got) >= 1000
 
 
+@pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"])
+def test_kinds_that_the_package_only_decodes(tmp_path: Path, kind: str) -> None:
+    block, size = gguf.GGML_QUANT_SIZES[T[kind]]
+    packed = RNG.integers(0, 120, (32, 256 // block * size), dtype=np.uint8)
+    data = written(tmp_path / "m.gguf", {"blk.0.ffn_up.weight": (packed, T[kind])})
+    reader = open_one("m.gguf", data)
+    [info] = reader.tensors()
+    parts = [reader.values(info, c.raw) for c in reader.chunks(info, 1000)]
+    want = dequantize(packed, T[kind])
+    np.testing.assert_array_equal(np.concatenate(parts).reshape(32, 256), want)
+
+
 @pytest.mark.parametrize("chunk", [1, 512, 5000, 1 << 20])
 def test_rows_of_queries_and_keys_are_put_back(tmp_path: Path, chunk: int) -> None:
     data = written(tmp_path / "m.gguf", {
