@@ -113,11 +113,6 @@ def _exposures(store: Store, ways: Sequence[_Way], advisory: Advisory) -> Iterat
             yield _exposure(revisions[name], path, trail, edges.get(name), reason)
 
 
-def _weak(trail: Trail) -> int:
-    """Return how many edges of the way are not known from weights."""
-    return sum(trail.walk[node].rank >= Standing.DECLARED for node in trail.nodes())
-
-
 def _reason(advisory: Advisory, path: Sequence[str], trail: Trail) -> str:
     steps = len(path) - 1
     if steps == 0:
@@ -126,7 +121,7 @@ def _reason(advisory: Advisory, path: Sequence[str], trail: Trail) -> str:
     if trail.standing is Standing.MEASURED:
         return f"the weights show descent over {edges}"
     if trail.standing is Standing.DECLARED:
-        return f"{_weak(trail)} of {edges} on the way only declared, not measured"
+        return f"{trail.step.unmeasured} of {edges} on the way only declared, not measured"
     return f"can be reached only over an edge that the weights contradict ({edges})"
 
 

@@ -24,12 +24,16 @@ class Standing(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How a walk came to a node: `cost` adds up the ranks of the edges on the way there."""
+    """How a walk came to a node.
+
+    `cost` adds up the ranks of the edges on the way there, `unmeasured` counts those that are
+    declared or contradicted.
+    """
 
     depth: int
     cost: int
+    unmeasured: int
     previous: Node | None
-    rank: int
 
 
 Walk = dict[Node, Step]
@@ -125,7 +129,7 @@ def _walk(
 
     Returns the walk, whether weaker edges were passed over, and whether nothing was cut off.
     """
-    walk: Walk = {root: Step(0, 0, None, 0) for root in roots}
+    walk: Walk = {root: Step(0, 0, 0, None) for root in roots}
     frontier = list(walk)
     passed_over = False
     depth = 0
@@ -136,12 +140,13 @@ def _walk(
         depth += 1
         level: Walk = {}
         for node in frontier:
-            cost = walk[node].cost
+            so_far = walk[node]
             for target, rank in adjacency.out(node):
                 if rank > weakest:
                     passed_over = True
                 elif target not in walk:
-                    step = Step(depth, cost + rank, node, rank)
+                    unmeasured = so_far.unmeasured + (rank > Standing.MEASURED)
+                    step = Step(depth, so_far.cost + rank, unmeasured, node)
                     if target not in level or _better(adjacency, step, level[target]):
                         level[target] = step
         walk.update(level)
