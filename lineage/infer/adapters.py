@@ -139,13 +139,19 @@ def adapter_links(views: Sequence[View]) -> list[Explanation]:
 
 
 def _comes_first(parent: View, child: View) -> bool:
+    if parent.id == child.id:
+        return _size(parent) < _size(child)
     if not may_precede(parent, child):
         return False
     if parent.time is not None and child.time is not None and parent.time < child.time:
         return True
     if claims_parent(child, parent) != claims_parent(parent, child):
         return claims_parent(child, parent)
-    return (_norm2(parent), parent.id) < (_norm2(child), child.id)
+    return _size(parent) < _size(child)
+
+
+def _size(view: View) -> tuple[float, str, str]:
+    return _norm2(view), view.id, view.subject.artifact
 
 
 def _norm2(view: View) -> float:
@@ -159,12 +165,19 @@ def _explain(parent: View, child: View, likeness: Likeness) -> Explanation:
     return Explanation(
         child=child.id,
         relation=Relation.DUPLICATE if same else Relation.FINETUNE,
-        parents=[Parent(parent.id, round(float(ratio), 6) if same else None)],
+        parents=[
+            Parent(
+                parent.id,
+                round(float(ratio), 6) if same else None,
+                artifact=parent.subject.artifact,
+            )
+        ],
         kind=EvidenceKind.DIGEST if exact else EvidenceKind.SKETCH,
         score=min(abs(likeness.cosine), 1.0),
         p_value=p_of_z(abs(likeness.z)),
         method="copy" if same else "continued training",
         where=f"{parent.subject.artifact} ~ {child.subject.artifact}",
+        artifact=child.subject.artifact,
         detail={
             "cosine": round(likeness.cosine, 6),
             "targets": likeness.targets,

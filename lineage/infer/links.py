@@ -15,6 +15,8 @@ from lineage.domain.derivation import (
     MergeEvent,
     Relation,
 )
+from lineage.domain.revision import Kinship
+from lineage.infer.types import Kin
 
 TOOL = f"lineage {lineage.__version__}"
 
@@ -27,6 +29,7 @@ class Parent:
     coefficient: float | None = None
     layers: str | None = None
     relation: Relation | None = None
+    artifact: str | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class Explanation:
     parameters: dict[str, JsonValue] = field(default_factory=dict)
     base: str | None = None
     alternatives: list[Alternative] = field(default_factory=list)
+    artifact: str | None = None
 
 
 def to_derivations(explanation: Explanation) -> tuple[list[Derivation], MergeEvent | None]:
@@ -81,6 +85,27 @@ def to_derivations(explanation: Explanation) -> tuple[list[Derivation], MergeEve
         for parent in parents
     ]
     return edges, event
+
+
+def to_kin(explanation: Explanation) -> list[Kin]:
+    """Return what an explanation says of artifacts within one revision."""
+    if explanation.artifact is None:
+        return []
+    return [
+        Kin(
+            explanation.child,
+            explanation.artifact,
+            Kinship(
+                parent=parent.artifact,
+                relation=explanation.relation,
+                method=explanation.method,
+                score=min(max(explanation.score, 0.0), 1.0),
+                p_value=min(max(explanation.p_value, 0.0), 1.0),
+            ),
+        )
+        for parent in explanation.parents
+        if parent.id == explanation.child and parent.artifact is not None
+    ]
 
 
 def _is_merge(explanation: Explanation, parents: Sequence[Parent]) -> bool:

@@ -42,12 +42,13 @@ def cast_link(family: Family, parent: int, child: int, share: float) -> Explanat
     return Explanation(
         child=c.id,
         relation=Relation.CONVERTED,
-        parents=[Parent(p.id, 1.0)],
+        parents=[Parent(p.id, 1.0, artifact=p.subject.artifact)],
         kind=EvidenceKind.PROBE,
         score=share,
         p_value=p_of_share(share, count, 0.05),
         method=f"cast to {c.grain.value.lower()}",
         where=f"{p.subject.artifact} -> {c.subject.artifact}",
+        artifact=c.subject.artifact,
         detail={"equal_after_cast": round(share, 6), "values": count, "time": time_note(p, c)},
     )
 
@@ -67,12 +68,13 @@ def finetune_link(
     return Explanation(
         child=c.id,
         relation=Relation.FINETUNE,
-        parents=[Parent(p.id, 1.0)],
+        parents=[Parent(p.id, 1.0, artifact=p.subject.artifact)],
         kind=EvidenceKind.SKETCH,
         score=max(0.0, cosine),
         p_value=p_of_cosine(cosine, count, len(family.views)),
         method="training",
         where=f"{p.subject.artifact} -> {c.subject.artifact}",
+        artifact=c.subject.artifact,
         detail={"cosine": round(cosine, 6), "time": time_note(p, c), **detail},
     )
 
@@ -96,11 +98,12 @@ def quantized_link(family: Family, parent: int, child: int) -> Explanation:
     return Explanation(
         child=c.id,
         relation=Relation.QUANTIZED,
-        parents=[Parent(p.id, 1.0)],
+        parents=[Parent(p.id, 1.0, artifact=p.subject.artifact)],
         kind=EvidenceKind.PROBE,
         score=max(0.0, cosine),
         p_value=p_of_cosine(cosine, count, len(family.views)),
         method=", ".join(schemes) or None,
         where=f"{p.subject.artifact} -> {c.subject.artifact}",
+        artifact=c.subject.artifact,
         detail={"cosine": round(cosine, 6), "time": time_note(p, c)},
     )

@@ -6,10 +6,10 @@ from lineage.domain.derivation import Derivation, MergeEvent, merge_derivations
 from lineage.infer.adapters import adapter_links
 from lineage.infer.chance import discoveries
 from lineage.infer.family import group_families, stack
-from lineage.infer.links import Explanation, to_derivations
+from lineage.infer.links import Explanation, to_derivations, to_kin
 from lineage.infer.parents import family_links
 from lineage.infer.twins import duplicate, group_twins
-from lineage.infer.types import Findings, Subject
+from lineage.infer.types import Findings, Kin, Subject
 from lineage.infer.views import View, open_view
 
 Progress = Callable[[str, int, int], None]
@@ -84,8 +84,10 @@ def _findings(
     ]
     edges: dict[tuple[str, str], Derivation] = {}
     events: dict[str, MergeEvent] = {}
+    kin: list[Kin] = []
     for link in kept:
         found, event = to_derivations(link)
+        kin += [k for k in to_kin(link) if fresh is None or k.revision in fresh]
         for edge in found:
             if fresh is not None and not {edge.parent, edge.child} & fresh:
                 continue
@@ -98,5 +100,6 @@ def _findings(
         derivations=tuple(edges[k] for k in sorted(edges)),
         events=tuple(events[k] for k in sorted(events)),
         notes=tuple(notes),
+        kin=tuple(sorted(kin, key=lambda k: (k.revision, k.artifact, k.kinship.parent))),
         judged=judged,
     )

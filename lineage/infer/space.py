@@ -20,7 +20,8 @@ class Space:
 
     `picked` are the positions searches use, `place` their slots. `change` (models, picked) is the
     difference from the first model in binades, float32. `gap` (slots, models, models) are squared
-    distances of changes, float64.
+    distances of changes, float64; `loose` the same after the first model's own direction in each
+    tensor is projected out: SLERP, NuSLERP and Karcher means change a tensor's norm, too.
     """
 
     family: Family
@@ -28,6 +29,7 @@ class Space:
     place: torch.Tensor
     change: torch.Tensor
     gap: torch.Tensor
+    loose: torch.Tensor
 
     @property
     def counts(self) -> torch.Tensor:
@@ -52,13 +54,19 @@ def make_space(family: Family) -> Space:
         place.append(torch.full((len(positions),), number))
     index, slots = torch.cat(picked), torch.cat(place)
     change = (family.values[:, index] - family.values[0, index]) / family.unit[index]
+    raw = family.values[0, index] / family.unit[index]
     gap = torch.zeros((len(family.slots), models, models), dtype=torch.float64)
+    loose = torch.zeros_like(gap)
     for number in range(len(family.slots)):
-        part = change[:, slots == number].double()
+        inside = slots == number
+        part = change[:, inside].double()
         gram = part @ part.T
         norm = gram.diagonal()
         gap[number] = (norm[:, None] + norm[None, :] - 2 * gram).clamp(min=0)
-    return Space(family, index, slots, change, gap)
+        own = raw[inside].double()
+        along = part @ own / own.norm().clamp(min=1e-30)
+        loose[number] = (gap[number] - (along[:, None] - along[None, :]).square()).clamp(min=0)
+    return Space(family, index, slots, change, gap, loose)
 
 
 def cast_equal(space: Space, child: int, rows: Sequence[int]) -> torch.Tensor:

@@ -28,10 +28,10 @@ def pair_fits(space: Space, child: int, rows: Sequence[int], keep: int) -> list[
         return []
     index = torch.tensor(rows)
     slots = space.slots_of(child, [])
-    to_child = space.gap[slots][:, child][:, index]
+    to_child = space.loose[slots][:, child][:, index]
     total = torch.zeros((len(rows), len(rows)), dtype=torch.float64)
     for number, slot in enumerate(slots.tolist()):
-        between = space.gap[slot][index][:, index]
+        between = space.loose[slot][index][:, index]
         first = to_child[number][:, None]
         weight = first + between - to_child[number][None, :]
         total += (first - weight.square() / (4 * between.clamp(min=1e-30))).clamp(min=0)
@@ -61,7 +61,7 @@ def set_fits(
     """
     index = torch.tensor(rows)
     slots = space.slots_of(child, [])
-    gap = space.gap[slots].sum(0) if gap is None else gap
+    gap = space.loose[slots].sum(0) if gap is None else gap
     count = float(space.counts[slots].sum())
     # Gram matrix of x - y: affine fits of y are the convex-free minimum of w'Gw with sum w = 1.
     to_child = gap[child][index]

@@ -57,12 +57,13 @@ def duplicate(original: View, copy: View) -> Explanation:
     return Explanation(
         child=copy.id,
         relation=Relation.DUPLICATE,
-        parents=[Parent(original.id, 1.0)],
+        parents=[Parent(original.id, 1.0, artifact=original.subject.artifact)],
         kind=EvidenceKind.DIGEST if whole else EvidenceKind.PROBE,
         score=1.0,
         p_value=TINY,
         method="copy",
         where=f"{original.subject.artifact} = {copy.subject.artifact}",
+        artifact=copy.subject.artifact,
         detail={
             "equal": "whole model" if equal else "all informative tensors",
             "tensors": len(copy.tensors),

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent
-from lineage.domain.revision import Kind, TimeSource
+from lineage.domain.revision import Kind, Kinship, TimeSource
 from lineage.fingerprint.types import Fingerprint
 
 
@@ -29,6 +29,15 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Kin:
+    """One artifact that comes from another of its own revision: no edge, yet worth knowing."""
+
+    revision: str
+    artifact: str
+    kinship: Kinship
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """What a scan found: edges with measured evidence (for or against), and the merges.
 
@@ -39,6 +48,7 @@ class Findings:
     derivations: tuple[Derivation, ...] = ()
     events: tuple[MergeEvent, ...] = ()
     notes: tuple[str, ...] = ()
+    kin: tuple[Kin, ...] = ()
     judged: frozenset[str] = frozenset()
 
 
