@@ -66,6 +66,7 @@ def infer_counts(report: "InferReport") -> dict[str, int]:
         "compared": report.subjects,
         "edges_found": report.edges,
         "edges_contradicted": report.contradicted,
+        "related_within_a_revision": report.kin,
     }
 
 

@@ -163,6 +163,7 @@ def test_infer_can_be_run_apart_and_without_claims(fresh: Command, tmp_path: Pat
     assert done["counts"]["compared"] == 2
     assert len(fresh.json("reach", "descendants", "acme/base")["revisions"]) == 1
     fresh.json("job", "infer", "--revision", "acme/tuned")
+    fresh.json("job", "infer", "--family", "acme/tuned")
     assert len(fresh.json("reach", "descendants", "acme/base")["revisions"]) == 1
 
 
