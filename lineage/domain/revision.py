@@ -6,6 +6,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from lineage.domain.base import Model
+from lineage.domain.derivation import Relation
 from lineage.domain.ids import revision_id
 
 
@@ -57,12 +58,23 @@ class FileInfo(Model):
     blob_id: str | None = None
 
 
+class Kinship(Model):
+    """What weights say of two artifacts of one revision: this one comes from `parent`."""
+
+    parent: str
+    relation: Relation
+    method: str | None = None
+    score: float | None = None
+    p_value: float | None = None
+
+
 class Artifact(Model):
     """One set of weights of a revision.
 
     `name` is unique within the revision: the file, or for shards their common stem.
     `model_digest` and `cast_digest` are BLAKE3 in hex, None until the weights were read whole.
     `fingerprint` is the content address (BLAKE3, hex) of the fingerprint file, if one was made.
+    `kin` are artifacts of the same revision that this one was found to come from.
     """
 
     name: str
@@ -76,6 +88,7 @@ class Artifact(Model):
     cast_digest: str | None = None
     fingerprint: str | None = None
     problem: str | None = None
+    kin: tuple[Kinship, ...] = ()
 
 
 class Revision(Model):

@@ -66,10 +66,14 @@ class ImportReport:
 
 @dataclass(frozen=True, slots=True)
 class InferReport:
-    """What inference did: artifacts compared, edges measured, notes for the user."""
+    """What inference did: artifacts compared, edges measured, notes for the user.
+
+    `kin` counts artifacts found to come from another of their own revision.
+    """
 
     subjects: int = 0
     edges: int = 0
+    kin: int = 0
     contradicted: int = 0
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()

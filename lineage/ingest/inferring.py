@@ -1,16 +1,17 @@
 """Infer: give fingerprints to inference, write what it finds."""
 
 from collections.abc import Collection
+from datetime import datetime
 from functools import partial
 
 from lineage.domain.derivation import Derivation, Status
 from lineage.domain.errors import FingerprintError
-from lineage.domain.revision import Artifact, Coverage, Revision
+from lineage.domain.revision import Artifact, Coverage, Kinship, Revision, TimeSource
 from lineage.fingerprint.file import loads
 from lineage.fingerprint.types import Fingerprint
 from lineage.graph.store import Store
 from lineage.infer.scan import scan
-from lineage.infer.types import Subject
+from lineage.infer.types import Findings, Subject
 from lineage.ingest.events import Event, InferReport, OnEvent, Problem, ignore
 from lineage.ingest.vault import Vault
 
@@ -45,15 +46,34 @@ def infer(
     store.replace_measured([d for d in findings.derivations if d.child in fresh], fresh)
     store.put_derivations(d for d in findings.derivations if d.child not in fresh)
     store.put_events(findings.events)
+    _write_kin(store, findings, fresh)
     for note in findings.notes:
         on_event(Event("note", message=note))
     return InferReport(
         subjects=len(subjects),
         edges=len(findings.derivations) - _contradicted(findings.derivations),
+        kin=len(findings.kin),
         contradicted=_contradicted(findings.derivations),
         notes=findings.notes,
         problems=tuple(problems),
     )
+
+
+def _write_kin(store: Store, findings: Findings, fresh: Collection[str]) -> None:
+    """Write which artifacts of one revision come from one another, where that changed."""
+    found: dict[tuple[str, str], tuple[Kinship, ...]] = {}
+    for kin in findings.kin:
+        key = kin.revision, kin.artifact
+        found[key] = (*found.get(key, ()), kin.kinship)
+    changed = []
+    for revision in store.revisions(sorted(fresh)):
+        artifacts = tuple(
+            artifact.model_copy(update={"kin": found.get((revision.id, artifact.name), ())})
+            for artifact in revision.artifacts
+        )
+        if artifacts != revision.artifacts:
+            changed.append(revision.model_copy(update={"artifacts": artifacts}))
+    store.put_revisions(changed)
 
 
 def _contradicted(derivations: Collection[Derivation]) -> int:
@@ -88,10 +108,21 @@ def _subject(store: Store, vault: Vault, revision: Revision, artifact: Artifact)
         kind=revision.kind,
         key=artifact.fingerprint,
         load=partial(load_fingerprint, vault, artifact.fingerprint),
-        created_at=revision.created_at or revision.modified_at,
+        created_at=_made(revision),
         time_source=revision.time_source,
         claims=tuple(c for c in store.claims(revision.id) if c.resolved),
     )
+
+
+def _made(revision: Revision) -> datetime | None:
+    """Return when a revision was made, a file's own time to the day only.
+
+    Copying a folder sets the times of its files in any order; those of one day say nothing.
+    """
+    made = revision.created_at or revision.modified_at
+    if made is not None and revision.time_source is TimeSource.MTIME:
+        return made.replace(hour=0, minute=0, second=0, microsecond=0)
+    return made
 
 
 def load_fingerprint(vault: Vault, address: str) -> Fingerprint:

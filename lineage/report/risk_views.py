@@ -142,6 +142,7 @@ def show_answer(document: ShowDocument) -> Answer:
     revision = card.revision
     artifacts: list[tuple[Cell, ...]] = [
         (a.name, a.format, a.parameters, a.tensors, a.coverage.value,
+         "; ".join(f"{k.relation.value} of {k.parent}" for k in a.kin) or None,
          f"blake3:{a.model_digest}" if a.model_digest else None, a.problem)
         for a in revision.artifacts
     ]  # fmt: skip
@@ -151,7 +152,16 @@ def show_answer(document: ShowDocument) -> Answer:
             listing,
             touching,
             Table(
-                ("artifact", "format", "parameters", "tensors", "coverage", "digest", "problem"),
+                (
+                    "artifact",
+                    "format",
+                    "parameters",
+                    "tensors",
+                    "coverage",
+                    "within",
+                    "digest",
+                    "problem",
+                ),
                 artifacts,
                 "Artifacts",
             ),
