@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 from lineage.domain.derivation import Status
@@ -148,13 +149,15 @@ def _search(store: Store, roots: Collection[str], step: Step, limits: _Limits) -
     handles = _handles(store, roots)
     found = _walk(store, list(dict.fromkeys(handles.values())), step, limits, None)
     ids = store.names(list(found.depths))
-    reached = [
-        (depth, ids[node], None if (w := found.witness(node, ids)) is None else ids.get(w))
-        for node, depth in found.depths.items()
-        if node in ids
-    ]
-    reached.sort(key=lambda entry: entry[:2])
-    nodes = {name: Reached(depth, witness) for depth, name, witness in reached}
+    levels: dict[int, list[tuple[str, Node]]] = {}
+    for node, depth in found.depths.items():
+        if node in ids:  # else it was removed meanwhile
+            levels.setdefault(depth, []).append((ids[node], node))
+    nodes: dict[str, Reached] = {}
+    for depth in sorted(levels):
+        for name, node in sorted(levels[depth], key=itemgetter(0)):
+            witness = found.witness(node, ids)
+            nodes[name] = Reached(depth, None if witness is None else ids.get(witness))
     return Reach(nodes, found.stopped_by is None, found.stopped_by)
 
 

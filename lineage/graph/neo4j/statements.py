@@ -19,12 +19,13 @@ class Runner(Protocol):
 class Statements:
     """A transaction with the first free handle, `next_key`.
 
-    The store keeps that number under its writers' lock.
+    The store keeps that number under its writers' lock, and counts its `writes`.
     """
 
-    def __init__(self, tx: Runner, next_key: int) -> None:
+    def __init__(self, tx: Runner, next_key: int = 0, writes: int = 0) -> None:
         self._tx = tx
         self.next_key = next_key
+        self._writes = writes
         self._keys: dict[str, int] = {}
         self._missing: set[str] = set()  # ids looked up and not found
         self._created: set[int] = set()  # nodes that this transaction made

@@ -1,6 +1,6 @@
 """Neo4j 5.26 or later, through the official driver."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,10 +15,14 @@ from neo4j.exceptions import (
     TransientError,
 )
 
+from lineage.domain.derivation import Relation
 from lineage.domain.errors import StoreError, StoreUnavailableError
+from lineage.graph import writing
 from lineage.graph.base import BaseStore
+from lineage.graph.neo4j.keycache import KeyCache
 from lineage.graph.neo4j.schema import MIGRATIONS, prepare
 from lineage.graph.neo4j.transaction import Neo4jTransaction
+from lineage.graph.store import DeclaredEdge
 from lineage.graph.tables import Transaction
 
 T = TypeVar("T")
@@ -26,7 +30,9 @@ _RETRY_SECONDS = 15.0
 _CONNECT_SECONDS = 10.0
 
 # The lock makes writers take turns, as SQLite's do: joining evidence reads before it writes.
-_LOCK = "MATCH (m:LineageMeta {name: 'store'}) SET m.writes = m.writes + 1 RETURN m.next_key"
+_LOCK = (
+    "MATCH (m:LineageMeta {name: 'store'}) SET m.writes = m.writes + 1 RETURN m.next_key, m.writes"
+)
 _UNLOCK = "MATCH (m:LineageMeta {name: 'store'}) SET m.next_key = $next"
 
 
@@ -101,7 +107,7 @@ class Neo4jStore(BaseStore):
                     raise StoreError(
                         f"{self.url} was emptied while it was open", hint="Open it again."
                     )
-                transaction = Neo4jTransaction(tx, locked[0])
+                transaction = Neo4jTransaction(tx, locked[0], locked[1])
                 result = work(transaction)
                 if transaction.next_key != locked[0]:
                     tx.run(_UNLOCK, next=transaction.next_key).consume()
@@ -109,6 +115,18 @@ class Neo4jStore(BaseStore):
 
         with self._explained(), self._session(neo4j.WRITE_ACCESS) as session:
             return session.execute_write(run)
+
+    def import_edges(self, edges: Iterable[DeclaredEdge], where: str) -> int:
+        """Write declared edges in bulk; return how many were new."""
+        cache = KeyCache()
+
+        def work(tx: Transaction, batch: list[tuple[str, str, Relation]]) -> int:
+            if isinstance(tx, Neo4jTransaction):
+                tx.use(cache)
+            return writing.import_edges(tx, batch, where)
+
+        rows = ((edge.parent, edge.child, edge.relation) for edge in edges)
+        return self._batches(rows, self.import_batch, work)
 
     def _batch(self, batch: list[T], work: Callable[[Transaction, list[T]], int | None]) -> int:
         """Write a batch; where it is too large for the server's memory, its halves."""
@@ -122,7 +140,7 @@ class Neo4jStore(BaseStore):
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
         with self._explained(), self._session(neo4j.READ_ACCESS) as session:
-            return session.execute_read(lambda tx: work(Neo4jTransaction(tx, 0)))
+            return session.execute_read(lambda tx: work(Neo4jTransaction(tx)))
 
     def _stream(self, scan: Callable[[Transaction], Iterator[T]]) -> Iterator[T]:
         with (
@@ -130,7 +148,7 @@ class Neo4jStore(BaseStore):
             self._session(neo4j.READ_ACCESS) as session,
             session.begin_transaction() as tx,
         ):
-            yield from scan(Neo4jTransaction(tx, 0))
+            yield from scan(Neo4jTransaction(tx))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

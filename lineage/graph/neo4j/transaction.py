@@ -7,6 +7,7 @@ from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
+from lineage.graph.neo4j.keycache import KeyCache
 from lineage.graph.neo4j.records import Records
 from lineage.graph.store import Counts, Node
 from lineage.graph.tables import Pair, Version
@@ -20,16 +21,37 @@ _SHARED: LiteralString = " OPTIONAL MATCH (s:SharedBody {id: e.shared}) "
 class Neo4jTransaction(Records):
     """Primitives on a driver's transaction; see `tables.Transaction`."""
 
+    _cache: KeyCache | None = None  # undated nodes only: times come from the server
+    _learned: dict[str, int]
+
     # --- nodes -----------------------------------------------------------------------------
 
     def times(self, ids: Collection[str]) -> dict[str, int | None]:
         """Return when each of the existing `ids` was made."""
-        found = self.many(
-            "UNWIND $rows AS id MATCH (n:Revision {id: id}) RETURN id, n.key, n.made", sorted(ids)
-        )
-        self._keys.update((name, key) for name, key, _ in found)
-        self._missing |= set(ids) - self._keys.keys()
-        return {name: made for name, _, made in found}
+        cached = self._cache.keys if self._cache else {}
+        times: dict[str, int | None] = dict.fromkeys(name for name in ids if name in cached)
+        self._keys |= {name: cached[name] for name in times}
+        unsure = [name for name in ids if name not in times]
+        if not (self._cache and self._cache.complete):
+            found = self.many(
+                "UNWIND $rows AS id MATCH (n:Revision {id: id}) RETURN id, n.key, n.made",
+                sorted(unsure),
+            )
+            times |= {name: made for name, _, made in found}
+            self._learn({name: key for name, key, made in found if made is None})
+            self._keys |= {name: key for name, key, _ in found}
+        self._missing |= {name for name in unsure if name not in times}
+        return times
+
+    def use(self, cache: KeyCache) -> None:
+        """Take handles from `cache` and remember new ones there: for bulk imports only."""
+        empty = not self.all("MATCH (n:Revision) RETURN 1 LIMIT 1")
+        self._learned = cache.begin(self._writes, empty=empty)
+        self._cache = cache
+
+    def _learn(self, keys: dict[str, int]) -> None:
+        if self._cache:
+            self._learned |= keys
 
     def versions(self, repos: Collection[str]) -> dict[str, list[Version]]:
         """Return the nodes of each repo that has any, by id."""
@@ -108,6 +130,7 @@ class Neo4jTransaction(Records):
             list(new.items()),
         )
         self._keys |= new
+        self._learn(new)
         self._missing -= new.keys()
         self._created |= set(new.values())
 

@@ -4,10 +4,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from lineage.domain.derivation import Relation
 from lineage.domain.errors import StoreError, StoreUnavailableError
+from lineage.graph import writing
 from lineage.graph.base import BaseStore
 from lineage.graph.sqlite.schema import MIGRATIONS, prepare
 from lineage.graph.sqlite.transaction import SqliteTransaction
@@ -16,6 +19,7 @@ from lineage.graph.tables import Transaction
 
 T = TypeVar("T")
 _BUSY_SECONDS = 60.0
+_IMPORT_SLICE = 100_000  # edges held in memory at once
 _IMPORT_CACHE_KIB = 256 * 1024
 
 
@@ -26,7 +30,7 @@ class SqliteStore(BaseStore):
     loss. Raises StoreError for a file that is not ours, StoreVersionError for a newer one.
     """
 
-    import_batch = 200_000
+    import_batch = 1_000_000  # edges in one transaction: random pages go to the log once
 
     def __init__(self, path: Path, *, migrations: Sequence[str] = MIGRATIONS) -> None:
         self.path = path
@@ -91,9 +95,27 @@ class SqliteStore(BaseStore):
             usual = self._connection.execute("PRAGMA cache_size").fetchone()[0]
             self._connection.execute(f"PRAGMA cache_size = {-_IMPORT_CACHE_KIB:d}")
             try:
-                return super().import_edges(edges, where)
+                rows = ((edge.parent, edge.child, edge.relation) for edge in edges)
+                return self._imported(iter(rows), where)
             finally:
                 self._connection.execute(f"PRAGMA cache_size = {usual:d}")
+
+    def _imported(self, rows: Iterator[tuple[str, str, Relation]], where: str) -> int:
+        total, more = 0, True
+
+        def work(tx: Transaction) -> tuple[int, bool]:
+            new = 0
+            for _ in range(0, self.import_batch, _IMPORT_SLICE):
+                part = list(islice(rows, _IMPORT_SLICE))
+                new += writing.import_edges(tx, part, where) if part else 0
+                if len(part) < _IMPORT_SLICE:
+                    return new, False
+            return new, True
+
+        while more:
+            new, more = self._write(work)
+            total += new
+        return total
 
 
 @contextmanager
