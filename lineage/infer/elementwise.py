@@ -21,7 +21,11 @@ BASES = 4
 RANKED = 5000
 """Positions on which candidates are ranked; the few best are then fitted on all."""
 FITTED = 24000
-LEAST = (0.03, 0.1, 0.25, 0.4, 0.6)
+KINDS = ("unit", "sum", "mean")
+"""How surviving changes combine: their mean as they are (TIES, SCE), their weighted sum (DARE,
+breadcrumbs), the mean of rescaled ones (DELLA)."""
+
+LEAST = (0.02, 0.1, 0.25, 0.4, 0.6)
 """Share that one, two, … sources must reproduce for the search to go on."""
 NEAR = 0.8
 SWAPS = 5
@@ -40,7 +44,7 @@ class Part:
 class Elementwise:
     """A base and sources that reproduce a child value by value.
 
-    `kind` is `sum` (surviving changes add up) or `mean` (they are averaged). `share` of the
+    `kind` is one of `KINDS`. `share` of the
     changed positions came out exactly, `chance` of them with the sources' changes shuffled.
     `member` (sources, positions) tells which sources each reproduced position holds.
     """
@@ -87,13 +91,12 @@ def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwi
         sources = _shortlist(space, scene, [r for r in rows if r != base])
         if not sources:
             continue
-        for kind in ("sum", "mean"):
+        for kind in KINDS:
             outcome = _grow(space, scene, sources, kind)
             if outcome is not None:
                 found.append(outcome)
-    return sorted(
-        found, key=lambda e: (len(e.parts), e.share < 0.965, round(e.changed, 2), -e.share)
-    )
+                break
+    return sorted(found, key=lambda e: (len(e.parts), (1 - e.share) * e.changed))
 
 
 def likely_bases(space: Space, child: int, rows: Sequence[int]) -> list[int]:
@@ -184,6 +187,7 @@ def _grow(space: Space, scene: _Scene, rows: Sequence[int], kind: str) -> Elemen
     if share < ENOUGH or not parts:
         return None
     share, member = _swap(scene, rows, deltas, parts, chosen, (share, member), kind)
+    share, member = _prune(scene, deltas, parts, chosen, (share, member), kind)
     chance = _chance(scene, deltas[chosen], parts, kind)
     if (share - chance) / max(1 - chance, 1e-9) < 0.85:
         return None
@@ -224,6 +228,29 @@ def _swap(
     return share, member
 
 
+def _prune(
+    scene: _Scene,
+    deltas: torch.Tensor,
+    parts: list[Part],
+    chosen: list[int],
+    reached: tuple[float, torch.Tensor],
+    kind: str,
+) -> tuple[float, torch.Tensor]:
+    """Drop sources without which nearly as much is reproduced; changes the lists in place."""
+    share, member = reached
+    for place in range(len(parts) - 1, -1, -1):
+        if len(parts) == 1:
+            break
+        kept = [p for n, p in enumerate(parts) if n != place]
+        known = [c for n, c in enumerate(chosen) if n != place]
+        hit = _members(scene, deltas[known], kept, kind)
+        value = float(hit.any(0).float().mean())
+        if value >= ENOUGH and value > share - 0.015:
+            parts[:], chosen[:] = kept, known
+            share, member = value, hit
+    return share, member
+
+
 def _left(member: torch.Tensor, count: int) -> torch.Tensor:
     return ~member.any(0) if len(member) else torch.ones(count, dtype=torch.bool)
 
@@ -244,7 +271,7 @@ def _next_sources(
     if parts and kind == "sum":
         for known in _subset_sums(scene, deltas[list(chosen)], parts)[1:]:
             counts += sweep(change - known[left], thin, slack, every)
-    scores = modes(counts)
+    scores = modes(counts, 1.0 if kind == "unit" else None)
     ranked = sorted(range(len(deltas)), key=lambda i: -scores[i].excess)
     return [i for i in ranked if i not in chosen and scores[i].excess > 0][:TRIALS]
 
@@ -265,6 +292,12 @@ def _fit_part(
     for known in knowns:
         counts += sweep(scene.change - known, delta[None], scene.slack, left[None])
     mode: Mode = modes(counts)[0]
+    if kind == "unit":
+        scale = torch.ones(scene.slots, dtype=torch.float64)
+        relative = torch.ones_like(scale)
+        if parts:
+            relative = _relative(scene, deltas, parts, chosen, delta, scale, left)
+        return Part(-1, scale, relative)
     stacked = torch.cat([scene.change[left], *[(scene.change - k)[left] for k in knowns]])
     times = 1 + len(knowns)
     scale = refine(
@@ -340,9 +373,9 @@ def _members(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: s
     for size in range(1, len(parts) + 1):
         for subset in combinations(range(len(parts)), size):
             total, weight = _numerator(
-                scene, deltas, parts if kind == "mean" else _plain(parts), subset
+                scene, deltas, _plain(parts) if kind == "sum" else parts, subset
             )
-            change = total / weight.clamp(min=1e-12) if kind == "mean" else total
+            change = total if kind == "sum" else total / weight.clamp(min=1e-12)
             hit = (change - scene.change).abs() <= scene.slack + blur * sizes[list(subset)].sum(0)
             miss = (change - scene.change).abs()
             take = hit & (miss < best)

@@ -41,15 +41,19 @@ def sweep(
     return out[:, :BINS].cumsum(1)
 
 
-def modes(counts: torch.Tensor) -> list[Mode]:
+def modes(counts: torch.Tensor, at: float | None = None) -> list[Mode]:
     """Return the mode of each row of `sweep`, its excess over the counts 5 to 40 bins away.
 
-    Weights near zero explain positions that did not change and are not looked at.
+    Weights near zero explain positions that did not change and are not looked at. With `at` the
+    weight is given, and only its excess measured.
     """
     zero = int(-LOW / STEP)
     usable = counts.clone()
     usable[:, zero - 4 : zero + 5] = 0
     best = usable.argmax(1)
+    if at is not None:
+        window = slice(int((at - LOW) / STEP) - 1, int((at - LOW) / STEP) + 2)
+        best = usable[:, window].argmax(1) + window.start
     out = []
     for row, place in enumerate(best.tolist()):
         around = torch.cat(

@@ -104,7 +104,15 @@ def explain(
             return cast_link(family, row, child, share)
     if grain is Grain.QUANT:
         return quantized_link(family, ranked[0], child)
-    held = find_inside(space, child, rows, state.adapters, ranked[0])
+    return _merge(space, child, rows, ranked[0], state) or _training(space, child, rows, state)
+
+
+def _merge(
+    space: Space, child: int, rows: list[int], near: int, state: State
+) -> Explanation | None:
+    """Explain a child by what reproduces it: an adapter merged in, a sum, a value-wise merge."""
+    family = space.family
+    held = find_inside(space, child, rows, state.adapters, near)
     if held:
         return held_link(family, child, held)
     sums = sum_replays(space, child, rows, state.merged)
@@ -113,5 +121,9 @@ def explain(
     chosen = elementwise(space, child, rows)
     if chosen:
         return elementwise_link(family, child, chosen)
+    return None
+
+
+def _training(space: Space, child: int, rows: list[int], state: State) -> Explanation:
     parent, shown = trained_from(space, child, rows, state.parents)
-    return finetune_link(family, parent, child, shown)
+    return finetune_link(space.family, parent, child, shown)

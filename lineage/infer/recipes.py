@@ -124,7 +124,7 @@ def elementwise_method(
         "kept": [round(k, 3) for k in kept],
         "scale": [round(s, 4) for s in scales],
     }
-    if found.kind == "mean":
+    if found.kind in ("unit", "mean"):
         total = sum(relative)
         weights = [r / total for r in relative]
         spread = max(
@@ -132,6 +132,8 @@ def elementwise_method(
             for p in found.parts
         )
         rescaled = max(scales) > 1.15
+        if len(found.parts) == 1 and not rescaled:
+            return ("ties" if trimmed and kept[0] > 0.12 else "arcee_fusion"), named, weights
         return ("della" if rescaled else "sce" if spread > 0.1 else "ties"), named, weights
     if len(found.parts) == 1 and abs(scales[0] - 1) < 0.01:
         return "arcee_fusion", named, scales

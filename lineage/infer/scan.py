@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from lineage.domain.derivation import Derivation, MergeEvent, merge_derivations
 from lineage.infer.adapters import adapter_links
 from lineage.infer.chance import discoveries
+from lineage.infer.claims import Judge
 from lineage.infer.family import group_families, stack
 from lineage.infer.links import Explanation, to_derivations, to_kin
 from lineage.infer.parents import family_links
@@ -45,11 +46,17 @@ def scan(
     originals, copies = group_twins(models)
     for original in originals:
         links += [duplicate(original, c) for c in copies[id(original)]]
-    for members in group_families(_by_age(originals)):
+    families = group_families(_by_age(originals))
+    for members in families:
         if len(members) > 1 and _touched(members, fresh):
             links += family_links(stack(members), adapters)
     links += adapter_links(adapters)
-    return _findings(links, notes, fresh, [v.id for v in views])
+    kept = [
+        e for e, real in zip(links, discoveries([e.p_value for e in links]), strict=True) if real
+    ]
+    judge = Judge(views, families, kept)
+    against = [d for v in views if not fresh or v.id in fresh for d in judge.verdicts(v)]
+    return _findings(kept, against, notes, fresh, [v.id for v in views])
 
 
 def _without_claims(subject: Subject) -> Subject:
@@ -74,18 +81,17 @@ def _touched(members: Sequence[View], fresh: set[str] | None) -> bool:
 
 
 def _findings(
-    links: Sequence[Explanation], notes: list[str], fresh: set[str] | None, ids: Sequence[str]
+    links: Sequence[Explanation],
+    against: Sequence[Derivation],
+    notes: list[str],
+    fresh: set[str] | None,
+    ids: Sequence[str],
 ) -> Findings:
-    """Keep what passes false-discovery control, join edges of one pair, and sort."""
-    kept = [
-        link
-        for link, real in zip(links, discoveries([e.p_value for e in links]), strict=True)
-        if real
-    ]
+    """Join edges of one pair, keep those that touch `fresh`, and sort."""
     edges: dict[tuple[str, str], Derivation] = {}
     events: dict[str, MergeEvent] = {}
     kin: list[Kin] = []
-    for link in kept:
+    for link in links:
         found, event = to_derivations(link)
         kin += [k for k in to_kin(link) if fresh is None or k.revision in fresh]
         for edge in found:
@@ -95,6 +101,8 @@ def _findings(
             edges[key] = merge_derivations(edges[key], edge) if key in edges else edge
             if event:
                 events[event.id] = event
+    for edge in against:
+        edges.setdefault((edge.child, edge.parent), edge)
     judged = frozenset(ids) if fresh is None else frozenset(i for i in ids if i in fresh)
     return Findings(
         derivations=tuple(edges[k] for k in sorted(edges)),
