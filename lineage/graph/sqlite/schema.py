@@ -13,13 +13,14 @@ APPLICATION_ID = 0x4C4E4745  # "LNGE", in the file's header: tells our files fro
 _FIRST = """
 CREATE TABLE node (
   key INTEGER PRIMARY KEY,
-  id TEXT NOT NULL UNIQUE,
+  id TEXT NOT NULL,
   known INTEGER NOT NULL DEFAULT 0,
   mentioned INTEGER NOT NULL DEFAULT 1,
   artifacts INTEGER NOT NULL DEFAULT 0,
   made INTEGER,
   body TEXT
 ) STRICT;
+CREATE UNIQUE INDEX node_id ON node(id);
 CREATE INDEX node_known ON node(known) WHERE known;
 CREATE TABLE digest (
   digest TEXT NOT NULL,
@@ -77,6 +78,12 @@ CREATE TABLE advisory (
   PRIMARY KEY (id, modified)
 ) STRICT, WITHOUT ROWID;
 """
+
+BULK_INDEXES = {
+    "node_id": "CREATE UNIQUE INDEX node_id ON node(id)",
+    "edge_by_parent": "CREATE INDEX edge_by_parent ON edge(parent, child, status)",
+}
+"""Indexes that a first load drops and builds again at its end, in the same transaction."""
 
 MIGRATIONS: tuple[str, ...] = (_FIRST,)
 """SQL that brings a store from version i to i + 1."""

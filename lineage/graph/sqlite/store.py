@@ -30,7 +30,7 @@ class SqliteStore(BaseStore):
     loss. Raises StoreError for a file that is not ours, StoreVersionError for a newer one.
     """
 
-    import_batch = 1_000_000  # edges in one transaction: random pages go to the log once
+    import_batch = 4_000_000  # edges in one transaction: random pages go to the log once
 
     def __init__(self, path: Path, *, migrations: Sequence[str] = MIGRATIONS) -> None:
         self.path = path
@@ -105,12 +105,17 @@ class SqliteStore(BaseStore):
 
         def work(tx: Transaction) -> tuple[int, bool]:
             new = 0
+            bulk = tx if isinstance(tx, SqliteTransaction) else None
+            if bulk:
+                bulk.begin_first_load()
             for _ in range(0, self.import_batch, _IMPORT_SLICE):
                 part = list(islice(rows, _IMPORT_SLICE))
                 new += writing.import_edges(tx, part, where) if part else 0
                 if len(part) < _IMPORT_SLICE:
-                    return new, False
-            return new, True
+                    break
+            if bulk:
+                bulk.end_first_load()
+            return new, len(part) == _IMPORT_SLICE
 
         while more:
             new, more = self._write(work)

@@ -1,17 +1,16 @@
 """A transaction's primitives in SQL."""
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
 
-from lineage.domain.advisory import Advisory
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
-from lineage.graph.store import Counts, Node, RepoState
-from lineage.graph.tables import Claimant, Pair, Version
+from lineage.graph.sqlite.records import Records
+from lineage.graph.sqlite.schema import BULK_INDEXES
+from lineage.graph.store import Counts, Node
+from lineage.graph.tables import Pair, Version
 
 _STATUSES = list(Status)
 _EDGE = """
@@ -20,27 +19,8 @@ JOIN node p ON p.key = e.parent JOIN node c ON c.key = e.child LEFT JOIN shared 
 """
 
 
-class SqliteTransaction:
-    """Primitives on a connection inside a transaction; see `tables.Transaction`.
-
-    Point look-ups are loops of one prepared statement: in-process that is as fast as any `IN`.
-    """
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
-        self._keys: dict[str, int] = {}
-        self._missing: set[str] = set()  # ids looked up and not found
-
-    def _all(self, sql: str, *values: Any) -> list[Any]:
-        return self._db.execute(sql, values).fetchall()
-
-    def _key(self, name: str) -> int | None:
-        key = self._keys.get(name)
-        if key is None:
-            row = self._db.execute("SELECT key FROM node WHERE id = ?", (name,)).fetchone()
-            if row is not None:
-                key = self._keys[name] = row[0]
-        return key
+class SqliteTransaction(Records):
+    """Primitives on a connection inside a transaction; see `tables.Transaction`."""
 
     def _pairs(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, int, int]]:
         for pair in pairs:
@@ -52,6 +32,9 @@ class SqliteTransaction:
 
     def times(self, ids: Collection[str]) -> dict[str, int | None]:
         """Return when each of the existing `ids` was made."""
+        if self._first_load:
+            self._missing = {name for name in ids if name not in self._keys}
+            return dict.fromkeys(name for name in ids if name in self._keys)
         found: dict[str, int | None] = {}
         execute, keys = self._db.execute, self._keys
         for name in ids:
@@ -62,6 +45,25 @@ class SqliteTransaction:
                 keys[name] = row[0]
                 found[name] = row[1]
         return found
+
+    def begin_first_load(self) -> bool:
+        """Drop the indexes that slow a load down, if the store is empty; tell whether so.
+
+        Until `end_first_load`, in the same transaction, only `times`, `mention` and `add_imported`
+        may be used.
+        """
+        sql = "SELECT EXISTS (SELECT 1 FROM node) OR EXISTS (SELECT 1 FROM alias)"
+        if not self._all(sql)[0][0]:
+            self._first_load = True
+            for name in BULK_INDEXES:
+                self._db.execute(f"DROP INDEX {name}")
+        return self._first_load
+
+    def end_first_load(self) -> None:
+        """Build the indexes again."""
+        for statement in BULK_INDEXES.values() if self._first_load else ():
+            self._db.execute(statement)
+        self._first_load = False
 
     def versions(self, repos: Collection[str]) -> dict[str, list[Version]]:
         """Return the nodes of each repo that has any, by id."""
@@ -212,104 +214,6 @@ class SqliteTransaction:
     def _shared(self, body: str) -> int:
         self._db.execute("INSERT INTO shared (body) VALUES (?) ON CONFLICT DO NOTHING", (body,))
         return int(self._all("SELECT id FROM shared WHERE body = ?", body)[0][0])
-
-    # --- claims, names ---------------------------------------------------------------------
-
-    def claims(self, children: Collection[str]) -> dict[str, list[Claim]]:
-        """Return the claims of those `children` that have any, as written."""
-        found: dict[str, list[Claim]] = {}
-        for child in children:
-            sql = "SELECT body FROM claim WHERE child = ? ORDER BY position"
-            rows = self._all(sql, self._key(child))
-            if rows:
-                found[child] = [codec.load_claim(body) for (body,) in rows]
-        return found
-
-    def save_claims(self, child: str, claims: Sequence[Claim]) -> None:
-        """Replace the claims of an existing node."""
-        key = self._key(child)
-        self._db.execute("DELETE FROM claim WHERE child = ?", (key,))
-        self._db.executemany(
-            "INSERT INTO claim VALUES (?, ?, ?, ?, ?)",
-            [
-                (key, i, c.repo if c.resolved else None, c.commit, codec.dump(c))
-                for i, c in enumerate(claims)
-            ],
-        )
-
-    def claimants(self, names: Collection[str]) -> list[Claimant]:
-        """Return the resolved claims that name one of these repos."""
-        sql = "SELECT n.id, n.made, c.target, c.pin FROM claim c JOIN node n ON n.key = c.child"
-        return [
-            Claimant(*row)
-            for name in names
-            for row in self._all(sql + " WHERE c.target = ? AND c.target IS NOT NULL", name)
-        ]
-
-    def aliases(self, names: Collection[str] | None = None) -> dict[str, str]:
-        """Return old -> present id of those of `names`, or of all, that have one."""
-        if names is None:
-            return dict(self._all("SELECT old, present FROM alias"))
-        if not self._all("SELECT EXISTS (SELECT 1 FROM alias)")[0][0]:
-            return {}
-        sql = "SELECT present FROM alias WHERE old = ?"
-        return {name: row[0] for name in names for row in self._all(sql, name)}
-
-    def names_of(self, repo: str) -> list[str]:
-        """Return the old ids of `repo`."""
-        rows = self._all("SELECT old FROM alias WHERE present = ? ORDER BY old", repo)
-        return [old for (old,) in rows]
-
-    def save_alias(self, old: str, new: str) -> None:
-        """Write one alias."""
-        self._db.execute("INSERT OR REPLACE INTO alias VALUES (?, ?)", (old, new))
-
-    def drop_alias(self, old: str) -> None:
-        """Forget one alias."""
-        self._db.execute("DELETE FROM alias WHERE old = ?", (old,))
-
-    # --- states, merges, advisories --------------------------------------------------------
-
-    def states(self, repos: Collection[str] | None) -> dict[str, RepoState]:
-        """Return the states of `repos`, or all, by repo."""
-        sql = "SELECT repo, revision, mode, seen_at, problem, message FROM repo_state"
-        if repos is None:
-            rows = self._all(sql)
-        else:
-            rows = [row for repo in repos for row in self._all(sql + " WHERE repo = ?", repo)]
-        return {row[0]: codec.load_state(*row) for row in rows}
-
-    def save_state(self, state: RepoState) -> None:
-        """Write one state."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO repo_state VALUES (?, ?, ?, ?, ?, ?)", codec.state_row(state)
-        )
-
-    def events(self, child: str) -> list[MergeEvent]:
-        """Return the merges that made `child`, by id."""
-        rows = self._all("SELECT body FROM event WHERE child = ? ORDER BY id", child)
-        return [codec.load_event(child, body) for (body,) in rows]
-
-    def save_events(self, events: Sequence[MergeEvent]) -> None:
-        """Write merges, replacing those of the same id."""
-        self._db.executemany(
-            "INSERT OR REPLACE INTO event VALUES (?, ?, ?)",
-            [(event.id, event.child, codec.dump_event(event)) for event in events],
-        )
-
-    def move_events(self, old: str, new: str) -> None:
-        """Hand the merges of one child to another."""
-        self._db.execute("UPDATE event SET child = ? WHERE child = ?", (new, old))
-
-    def advisories(self, advisory_id: str | None) -> list[Advisory]:
-        """Return all versions, by (id, modified)."""
-        sql = "SELECT body FROM advisory WHERE ?1 IS NULL OR id = ?1 ORDER BY id, modified"
-        return [codec.load_advisory(body) for (body,) in self._all(sql, advisory_id)]
-
-    def save_advisory(self, advisory: Advisory) -> None:
-        """Write a version that is not there yet."""
-        row = advisory.id, codec.micros(advisory.modified), codec.dump(advisory)
-        self._db.execute("INSERT INTO advisory VALUES (?, ?, ?)", row)
 
     # --- finding, counting -----------------------------------------------------------------
 
