@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lineage.fingerprint.probe import probe_runs
 from lineage.infer.match import Slot, likeness, match_tensors
-from lineage.infer.views import View
+from lineage.infer.views import INT8, FloatArray, Tensor, View
 
 KIN_COSINE = 0.2
 """Median cosine of raw matrices from which two models are kin. Independent ones stay near 0, even
@@ -115,10 +116,27 @@ def _fill(
         have[row, slot_number] = True
         index[slot_number] = other
         used.add(other)
-        values[row, slot.start : slot.stop] = torch.from_numpy(
-            view.tensors[other].probe[: slot.size]
-        )
+        tensor = view.tensors[other]
+        held = tensor.probe
+        if tensor.quant == INT8:
+            held = scaled_rows(tensor, root.tensors[slot_number])
+        values[row, slot.start : slot.stop] = torch.from_numpy(held[: slot.size])
     return [i for i in range(len(view.tensors)) if i not in used]
+
+
+def scaled_rows(levels: Tensor, like: Tensor) -> FloatArray:
+    """Return integer levels as values: each row scaled to fit `like` by least squares.
+
+    Scales lie in other tensors, under names that tell nothing; a row's own fit needs none.
+    """
+    columns = int(np.prod(levels.shape[1:]))
+    places = np.concatenate([np.arange(s, s + n) for s, n in probe_runs(levels.shape)])
+    rows = places // columns
+    _, rows = np.unique(rows, return_inverse=True)
+    q, w = levels.probe.astype(np.float64), like.probe.astype(np.float64)
+    scale = np.bincount(rows, q * w) / np.maximum(np.bincount(rows, q * q), 1e-30)
+    out: FloatArray = (q * scale[rows]).astype(np.float32)
+    return out
 
 
 def _unit(root: torch.Tensor, slots: Sequence[Slot]) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from lineage.infer.views import FloatArray, Tensor
+from lineage.infer.views import INT8, FloatArray, Tensor
 
 _MATCH_VALUES = 512
 """Probe values per tensor used for matching; enough to tell any two trained matrices apart."""
@@ -73,6 +73,9 @@ def _match_group(
 ) -> list[tuple[int, int, float]]:
     a = np.stack([thinned(left[i].probe) for i in ours]).astype(np.float64)
     b = np.stack([thinned(right[j].probe) for j in theirs]).astype(np.float64)
+    if any(left[i].quant == INT8 for i in ours) or any(right[j].quant == INT8 for j in theirs):
+        a /= np.maximum(np.linalg.norm(a, axis=1)[:, None], 1e-30)
+        b /= np.maximum(np.linalg.norm(b, axis=1)[:, None], 1e-30)
     cost = distances(a, b)
     names = np.array([[left[i].name != right[j].name for j in theirs] for i in ours], np.float32)
     rows, columns = linear_sum_assignment(cost + 1e-7 * names)

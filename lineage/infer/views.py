@@ -23,7 +23,11 @@ _TORCH = {
     DType.BF16: torch.bfloat16,
     DType.F8_E4M3: torch.float8_e4m3fn,
     DType.F8_E5M2: torch.float8_e5m2,
+    DType.I8: torch.int8,
 }
+
+INT8 = "int8"
+"""Scheme of matrices stored as bare 8-bit integers, their scales beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,9 @@ def open_view(subject: Subject) -> View:
 def _open_tensor(tensor: TensorPrint) -> Tensor | None:
     if not tensor.informative:
         return None
+    levels = tensor.dtype is DType.I8 and tensor.quant is None
+    if levels and len(tensor.values_shape) < 2:
+        return None
     values = decode_probe(tensor)
     if values is None or not np.isfinite(values).all():
         return None
@@ -123,7 +130,7 @@ def _open_tensor(tensor: TensorPrint) -> Tensor | None:
         name=tensor.name,
         shape=tensor.values_shape,
         dtype=tensor.dtype,
-        quant=tensor.quant,
+        quant=INT8 if levels else tensor.quant,
         exact=tensor.digest,
         near=key.digest(),
         probe=values,
