@@ -7,11 +7,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.neo4j_server import neo4j_url
+from tests.zoos import demo, small
+
 if TYPE_CHECKING:
     from tests.hub.server import HubServer
 
+__all__ = ["demo", "neo4j_url", "small"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("LINEAGE_SHARED") or ROOT.parent / "shared")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share something dear, a server or a family of models, on one worker."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        group = next((g for g in ("neo4j_url", "demo", "small") if g in names), None)
+        if item.get_closest_marker("neo4j"):
+            group = "neo4j_url"
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture

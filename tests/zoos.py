@@ -1,3 +1,5 @@
+"""Families of real models, built once for the session by the tools that users have."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +8,7 @@ import pytest
 
 from scripts.zoo.truth import Truth, read_truth
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).resolve().parent.parent
 
 
 def build(module: str, out: Path, *arguments: str) -> Truth:
@@ -19,11 +21,13 @@ def build(module: str, out: Path, *arguments: str) -> Truth:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
+    """The demo family: the real MiniLM and what was made of it."""
     out = tmp_path_factory.mktemp("zoo") / "demo"
     return out, build("demo", out)
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
+    """The small zoo: two architectures and every relation."""
     out = tmp_path_factory.mktemp("zoo") / "small"
     return out, build("build", out, "--size", "small", "--seed", "1")
