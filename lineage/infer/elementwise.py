@@ -20,7 +20,7 @@ TRIALS = 2
 BASES = 4
 RANKED = 5000
 """Positions on which candidates are ranked; the few best are then fitted on all."""
-FITTED = 24000
+FITTED = 12000
 KINDS = ("unit", "sum", "mean")
 """How surviving changes combine: their mean as they are (TIES, SCE), their weighted sum (DARE,
 breadcrumbs), the mean of rescaled ones (DELLA)."""
@@ -364,30 +364,26 @@ def _members(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: s
 
     Where several subsets do, the one that comes nearest counts.
     """
-    best = torch.full((len(scene.change),), float("inf"), dtype=torch.float64)
-    sizes = torch.stack(
-        [(p.scale[scene.place] * d.double()).abs() for p, d in zip(parts, deltas, strict=True)]
-    )
-    blur = 2.0 ** (1 - scene.grain.bits)  # each change is rounded on its own, about twice
-    member = torch.zeros((len(parts), len(scene.change)), dtype=torch.bool)
+    exact = torch.float64 if scene.grain is Grain.F32 else torch.float32
+    change = scene.change.to(exact)
+    own = torch.stack([p.scale[scene.place].to(exact) for p in parts]) * deltas.to(exact)
+    weights = torch.stack([p.relative[scene.place].to(exact) for p in parts])
+    weighted = own if kind == "sum" else own * weights
+    sizes = own.abs() * 2.0 ** (1 - scene.grain.bits)  # each is rounded on its own, about twice
+    best = torch.full_like(change, float("inf"))
+    member = torch.zeros((len(parts), len(change)), dtype=torch.bool)
     for size in range(1, len(parts) + 1):
         for subset in combinations(range(len(parts)), size):
-            total, weight = _numerator(
-                scene, deltas, _plain(parts) if kind == "sum" else parts, subset
-            )
-            change = total if kind == "sum" else total / weight.clamp(min=1e-12)
-            hit = (change - scene.change).abs() <= scene.slack + blur * sizes[list(subset)].sum(0)
-            miss = (change - scene.change).abs()
-            take = hit & (miss < best)
-            best[take] = miss[take]
+            chosen = list(subset)
+            total = weighted[chosen].sum(0)
+            if kind != "sum":
+                total = total / weights[chosen].sum(0).clamp(min=1e-12)
+            miss = (total - change).abs()
+            take = (miss <= scene.slack + sizes[chosen].sum(0)) & (miss < best)
+            best = torch.where(take, miss, best)
             for number in range(len(parts)):
-                member[number, take] = number in subset
+                member[number] = torch.where(take, number in subset, member[number])
     return member
-
-
-def _plain(parts: Sequence[Part]) -> list[Part]:
-    ones = torch.ones_like(parts[0].scale) if parts else torch.ones(0)
-    return [Part(p.row, p.scale, ones) for p in parts]
 
 
 def _chance(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: str) -> float:
