@@ -31,6 +31,7 @@ bench-inference: $(VENV)/.dev
 
 schemas: $(VENV)/.dev
 	$(BIN)/python -m scripts.schemas
+	$(BIN)/python -m scripts.cli_docs
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lineage needs Python 3.11 or newer"; exit 1; }
