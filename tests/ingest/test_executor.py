@@ -49,11 +49,21 @@ def test_an_unknown_executor_is_refused() -> None:
         open_executor("celery", 2)
 
 
+class Power:
+    """A callable with a state, as jobs are."""
+
+    def __init__(self, exponent: int) -> None:
+        self.exponent = exponent
+
+    def __call__(self, x: int) -> int:
+        return int(x**self.exponent)
+
+
 def test_ray_gives_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the package ray is not installed")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     executor = open_executor("ray", 2)
     try:
-        assert sorted(executor.map(square, range(10))) == [x * x for x in range(10)]
+        assert sorted(executor.map(Power(2), range(10))) == [x * x for x in range(10)]
     finally:
         executor.close()
