@@ -10,11 +10,12 @@ from typing import TypeVar
 from lineage.domain.revision import Coverage
 from lineage.fingerprint.delta import read_delta
 from lineage.fingerprint.digest import TensorHasher, model_digest
+from lineage.fingerprint.invariants import plan_invariants
 from lineage.fingerprint.sample import header_tensors, sample_tensors
 from lineage.fingerprint.signs import SEED
 from lineage.fingerprint.tensor import read_tensor
 from lineage.fingerprint.torchside import hold_to_one_thread, one_thread
-from lineage.fingerprint.types import VERSION, DeltaPrint, Fingerprint
+from lineage.fingerprint.types import VERSION, DeltaPrint, Fingerprint, TensorPrint
 from lineage.weights.reader import TensorInfo, WeightReader
 
 CHUNK_BYTES = 1 << 20
@@ -44,6 +45,8 @@ def fingerprint(
 ) -> Fingerprint:
     """Read an artifact and return its fingerprint, each stored byte read once.
 
+    Sampled rows of the embedding and the gains of norms are read beforehand, for the invariants.
+
     The result depends on the tensors, their names and the file's metadata alone, not on `threads`
     (default: the processors this process may use, at most 16) or `chunk_bytes`. `on_bytes` is told
     of bytes as they are read, from one thread at a time. With `Coverage.SAMPLE` only the probe's
@@ -56,16 +59,23 @@ def fingerprint(
     infos = sorted(reader.tensors(), key=lambda info: info.name)
     count = _Counter(on_bytes)
     deltas: list[DeltaPrint] = []
+    invariants = None
     with one_thread():
         if coverage is Coverage.FULL:
-            tensors = _in_parallel(
-                infos, lambda info: read_tensor(reader, info, chunk_bytes, count.add), threads
-            )
+            plan = plan_invariants(reader, infos)
+
+            def read(info: TensorInfo) -> TensorPrint:
+                projector = plan.projector(info) if plan else None
+                watch = projector.add if projector else None
+                return read_tensor(reader, info, chunk_bytes, count.add, watch)
+
+            tensors = _in_parallel(infos, read, threads)
+            invariants = plan.result() if plan else None
         elif coverage is Coverage.SAMPLE:
             tensors = []
-            for found, read in sample_tensors(reader, infos):
+            for found, size in sample_tensors(reader, infos):
                 tensors.append(found)
-                count.add(read)
+                count.add(size)
         else:
             tensors = list(header_tensors(infos))
         if coverage is not Coverage.NONE:
@@ -82,6 +92,7 @@ def fingerprint(
         metadata=dict(sorted(reader.metadata.items())),
         seed=SEED,
         version=VERSION,
+        invariants=invariants,
     )
 
 

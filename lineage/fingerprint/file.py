@@ -17,6 +17,12 @@ from safetensors import SafetensorError, deserialize
 from lineage.domain.errors import FingerprintError
 from lineage.domain.revision import Coverage
 from lineage.fingerprint.digest import model_digest
+from lineage.fingerprint.invariantarrays import (
+    arrays_of,
+    entry_of,
+    read_invariants,
+    wanted_arrays,
+)
 from lineage.fingerprint.layout import DeltaEntry, Index, TensorEntry
 from lineage.fingerprint.types import (
     SKETCH_K,
@@ -48,7 +54,7 @@ def dumps(fp: Fingerprint) -> bytes:
     Raises FingerprintError where a name cannot be written (a lone surrogate) or the file would be
     larger than can be read again.
     """
-    index = {
+    index: dict[str, Any] = {
         "layout": _NAME,
         "version": fp.version,
         "seed": fp.seed,
@@ -61,6 +67,8 @@ def dumps(fp: Fingerprint) -> bytes:
         "tensors": [_tensor_entry(t) for t in fp.tensors],
         "deltas": [_delta_entry(d) for d in fp.deltas],
     }
+    if fp.version > 1:
+        index["invariants"] = entry_of(fp.invariants)
     text = json.dumps(index, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     try:
         arrays = {"index": np.frombuffer(text.encode(), np.uint8)}
@@ -68,7 +76,8 @@ def dumps(fp: Fingerprint) -> bytes:
         raise FingerprintError(
             "a tensor name or the metadata is not Unicode text and cannot be kept"
         ) from error
-    data = _write(arrays | _tensor_arrays(fp) | _delta_arrays(fp))
+    kept = arrays_of(fp.invariants) if fp.version > 1 else {}
+    data = _write(arrays | _tensor_arrays(fp) | _delta_arrays(fp) | kept, fp.version)
     if len(data) > MAX_BYTES:
         raise FingerprintError(f"the fingerprint takes {len(data)} bytes, {MAX_BYTES} are allowed")
     return data
@@ -118,10 +127,10 @@ def _stack(
     return np.stack(sketches) if sketches else np.zeros((0, *shape), np.float32)
 
 
-def _write(arrays: _Arrays) -> bytes:
+def _write(arrays: _Arrays, version: int) -> bytes:
     """Return a safetensors file; the package's own writer orders metadata at random."""
     names = {kind: name for name, kind in _KINDS.items()}
-    header: dict[str, Any] = {"__metadata__": {"format": _NAME, "version": str(VERSION)}}
+    header: dict[str, Any] = {"__metadata__": {"format": _NAME, "version": str(version)}}
     parts, offset = [], 0
     for name in sorted(arrays, key=lambda n: (-arrays[n].dtype.itemsize, n)):
         raw = np.ascontiguousarray(arrays[name]).tobytes()
@@ -140,7 +149,8 @@ def _write(arrays: _Arrays) -> bytes:
 def loads(data: bytes) -> Fingerprint:
     """Return the fingerprint in a file, after checking all of it.
 
-    Raises FingerprintError for anything that `dumps` of this version would not have written.
+    Files of version 1 have no invariants. Raises FingerprintError for anything that `dumps` would
+    not have written.
     """
     if len(data) > MAX_BYTES:
         raise FingerprintError(f"fingerprint of {len(data)} bytes, {MAX_BYTES} are allowed")
@@ -209,7 +219,7 @@ def _assemble(index: Index, arrays: _Arrays) -> Fingerprint:
         sum(t.probe_bytes(index.coverage) for t in index.tensors), len(index.deltas),
         sum(d.probe_count for d in index.deltas), sum(d.singular for d in index.deltas),
     )  # fmt: skip
-    _check(arrays, sizes, full=full)
+    _check(arrays, sizes, index, full=full)
     _check_values(arrays, measured=not none)
     return Fingerprint(
         format=index.format,
@@ -221,10 +231,11 @@ def _assemble(index: Index, arrays: _Arrays) -> Fingerprint:
         metadata=dict(index.metadata),
         seed=index.seed,
         version=index.version,
+        invariants=read_invariants(index.invariants, arrays),
     )
 
 
-def _check(arrays: _Arrays, sizes: _Sizes, *, full: bool) -> None:
+def _check(arrays: _Arrays, sizes: _Sizes, index: Index, *, full: bool) -> None:
     k = SKETCH_K
     wanted: dict[str, tuple[str, tuple[int, ...]]] = {
         "digests": ("u1", (sizes.tensors if full else 0, 2, 32)),
@@ -237,6 +248,8 @@ def _check(arrays: _Arrays, sizes: _Sizes, *, full: bool) -> None:
         "delta_singular": ("<f4", (sizes.singular,)),
         "delta_scales": ("<f8", (sizes.deltas, 2)),
     }
+    if index.version > 1:
+        wanted |= wanted_arrays(index.invariants)
     if set(arrays) != set(wanted):
         odd = ", ".join(sorted(set(arrays) ^ set(wanted)))[:200]
         raise FingerprintError(f"fingerprint lacks or has too many arrays: {odd}")

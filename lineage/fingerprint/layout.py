@@ -8,8 +8,8 @@ from pydantic import Field, StrictBool, model_validator
 
 from lineage.domain.base import Model
 from lineage.domain.revision import Coverage
-from lineage.fingerprint.probe import probe_runs
-from lineage.fingerprint.types import SKETCH_K, VERSION
+from lineage.fingerprint.probe import probe_runs, sampled_rows
+from lineage.fingerprint.types import LAYERS, SKETCH_K, VERSION
 from lineage.weights.dtype import DType
 
 Natural = Annotated[int, Field(ge=0, lt=1 << 62, strict=True)]
@@ -74,11 +74,36 @@ class DeltaEntry(Model):
         return self
 
 
+class LayerEntry(Model):
+    """The invariants of one layer: how many rows of query and key are kept."""
+
+    stack: Annotated[str, Field(max_length=256)]
+    layer: Natural
+    q: Annotated[int, Field(ge=0, le=1 << 24, strict=True)]
+    k: Annotated[int, Field(ge=0, le=1 << 24, strict=True)]
+
+
+class InvariantsEntry(Model):
+    """The invariants of a model: vocabularies of what may be its embedding, and its layers."""
+
+    embeddings: Annotated[
+        tuple[Annotated[int, Field(ge=1, lt=1 << 40, strict=True)], ...],
+        Field(min_length=1, max_length=16),
+    ]
+    layers: Annotated[tuple[LayerEntry, ...], Field(max_length=LAYERS)]
+
+    @property
+    def gram_sizes(self) -> tuple[int, ...]:
+        """Return how many numbers each Gram matrix takes."""
+        counts = [len(sampled_rows(vocabulary)) for vocabulary in self.embeddings]
+        return tuple(count * (count + 1) // 2 for count in counts)
+
+
 class Index(Model):
     """All of a fingerprint but its arrays."""
 
     layout: Literal["lineage.fingerprint"]
-    version: Annotated[int, Field(ge=VERSION, le=VERSION, strict=True)]
+    version: Annotated[int, Field(ge=1, le=VERSION, strict=True)]
     seed: Annotated[int, Field(ge=0, lt=1 << 64, strict=True)]
     k: Annotated[int, Field(ge=SKETCH_K, le=SKETCH_K, strict=True)]
     format: Annotated[str, Field(max_length=256)]
@@ -88,6 +113,7 @@ class Index(Model):
     metadata: Annotated[dict[str, str], Field(max_length=4096)]
     tensors: tuple[TensorEntry, ...]
     deltas: tuple[DeltaEntry, ...]
+    invariants: InvariantsEntry | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> "Index":
@@ -104,4 +130,6 @@ class Index(Model):
             raise ValueError("a sketch without full coverage")
         if self.deltas and self.coverage is Coverage.NONE:
             raise ValueError("deltas without coverage")
+        if self.invariants and (not full or self.version < 2):
+            raise ValueError("invariants without full coverage, or in a file of version 1")
         return self

@@ -9,6 +9,7 @@ ALIGN = 256
 """Runs begin at multiples of this: the largest block of common quantizers (K-quants) fits."""
 
 _RUNS = 2
+_PER_OCTAVE = 16
 
 
 def probe_runs(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -38,3 +39,16 @@ def probe_runs(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
         runs.append((start, length))
         low = start + length
     return tuple(runs)
+
+
+def sampled_rows(vocabulary: int) -> tuple[int, ...]:
+    """Return the sampled tokens: 16 of each octave of indices that lies whole in the vocabulary.
+
+    A vocabulary that grew keeps them all. At most 16 of each, some 176 of 32,000.
+    """
+    rows = list(range(min(_PER_OCTAVE, vocabulary)))
+    low = _PER_OCTAVE
+    while 2 * low <= vocabulary:
+        rows += [low + (2 * i + 1) * low // (2 * _PER_OCTAVE) for i in range(_PER_OCTAVE)]
+        low *= 2
+    return tuple(rows)

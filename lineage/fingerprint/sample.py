@@ -30,7 +30,7 @@ def sample_tensors(
         wanted = [(info, probe_runs(values_shape(info))) for info in batch]
         for (info, runs), raws in zip(wanted, reader.pieces(wanted), strict=True):
             probe = b"".join(
-                _cut(reader, info, raw, start, count)
+                cut_run(reader, info, raw, start, count)
                 for (start, count), raw in zip(runs, raws, strict=True)
             )
             yield _print(info, probe), sum(map(len, raws))
@@ -42,8 +42,8 @@ def header_tensors(infos: Sequence[TensorInfo]) -> Iterator[TensorPrint]:
         yield _print(info, b"")
 
 
-def _cut(reader: WeightReader, info: TensorInfo, raw: bytes, start: int, count: int) -> bytes:
-    """Return the probe's bytes of one run; packed tensors come in whole blocks around it."""
+def cut_run(reader: WeightReader, info: TensorInfo, raw: bytes, start: int, count: int) -> bytes:
+    """Return the bytes of one run of values; packed tensors come in whole blocks around it."""
     if info.dtype is not DType.QUANT:
         return raw
     values = np.ascontiguousarray(reader.values(info, memoryview(raw)), np.float32).reshape(-1)

@@ -27,6 +27,9 @@ SKETCHED = {
 }  # fmt: skip
 """Types that hold weights. Wider integers are indices or packed words, booleans are masks."""
 
+Watch = Callable[[torch.Tensor, int], None]
+"""Sees a block of float32 values, flat and finite, and the index of the first."""
+
 
 def values_shape(info: TensorInfo) -> tuple[int, ...]:
     """Return the shape of the numbers in a tensor: for packed bytes that of what they hold."""
@@ -36,7 +39,8 @@ def values_shape(info: TensorInfo) -> tuple[int, ...]:
 class _Blocks:
     """Cut a stream of values into canonical blocks and give each to all that look at values."""
 
-    def __init__(self, shape: Sequence[int], dtype: DType) -> None:
+    def __init__(self, shape: Sequence[int], dtype: DType, watch: Watch | None) -> None:
+        self._watch = watch
         self._sketcher = Sketcher(shape)
         self._sketched = dtype in SKETCHED
         self._moments = Moments(self._sketcher.size // max(1, self._sketcher.block))
@@ -74,6 +78,8 @@ class _Blocks:
         if self._sketched:
             self._moments.add(block, squares)
             self._sketcher.add(block, self._start)
+        if self._watch is not None:
+            self._watch(block, self._start)
         self._start += self._length
         self._filled = 0
         self._length = self._sketcher.block_length(self._start)
@@ -119,14 +125,19 @@ def read_tensor(
     info: TensorInfo,
     chunk_bytes: int,
     on_bytes: Callable[[int], None],
+    watch: Watch | None = None,
 ) -> TensorPrint:
-    """Read a tensor whole and return all that is kept of it."""
+    """Read a tensor whole and return all that is kept of it.
+
+    `watch` is shown the values as well: blocks of whole rows (of matrices of up to 2^17 columns),
+    the same for a shape however they arrive.
+    """
     shape = values_shape(info)
     packed = info.dtype is DType.QUANT
     probe_dtype = DType.F32 if packed else info.dtype
     hasher = TensorHasher(info.dtype, info.quant, info.shape)
     probe = ProbeCatcher(shape, probe_dtype.itemsize)
-    blocks = _Blocks(shape, info.dtype) if packed or info.dtype in TORCH_TYPES else None
+    blocks = _Blocks(shape, info.dtype, watch) if packed or info.dtype in TORCH_TYPES else None
     piece = PIECE if not packed else chunk_bytes
     seen = 0
     for chunk in reader.chunks(info, chunk_bytes):

@@ -12,8 +12,14 @@ from lineage.weights.dtype import DType
 SKETCH_K = 32
 """Buckets per axis of a matrix sketch; vectors are sketched into SKETCH_K**2 buckets."""
 
-VERSION = 1
+VERSION = 2
 """Of what a fingerprint means and how it is laid out: raised whenever either changes."""
+
+LAYERS = 8
+"""Layers of which invariants are kept, at most: evenly spread, the first and last among them."""
+
+FRAME = 8
+"""Vectors of the frame in which a transformer's invariants are expressed."""
 
 PROBE_SIZE = 4096
 """Positions of a probe, at most: smaller tensors are kept whole."""
@@ -86,11 +92,53 @@ class DeltaPrint:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """The Gram matrix of sampled embedding rows: its upper triangle by rows, float32, mean norm 1.
+
+    Invariant to rotations and permutations of the residual stream, and to its scale. Which tokens
+    are sampled follows from `vocabulary`, see `lineage.fingerprint.invariants.sampled_rows`.
+    """
+
+    vocabulary: int
+    gram: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInvariants:
+    """What one layer makes of the frame of `FRAME` vectors, gains of its norms included, float32.
+
+    `gate` (FRAME, FRAME) is the Gram matrix over neurons of the gate (or only) projection, each
+    neuron scaled to length one; zero where there is none. `order` is a sketch of the same that
+    minds the order of neurons. `q` and `k` (m, FRAME) are the rows of query and key projections,
+    heads one after the other; empty where unknown.
+    """
+
+    stack: str
+    layer: int
+    gate: npt.NDArray[np.float32]
+    order: npt.NDArray[np.float32]
+    q: npt.NDArray[np.float32]
+    k: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Invariants:
+    """What re-parameterisation leaves of a transformer.
+
+    Where names do not tell, there are two `embeddings` (one may be the head) and no layers.
+    """
+
+    embeddings: tuple[Embedding, ...]
+    layers: tuple[LayerInvariants, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Fingerprint:
     """The fingerprint of one artifact; a value, equal bytes for equal weights and names.
 
     `tensors` are sorted by name, `deltas` by target. The digests are 32 bytes, None unless
-    `coverage` is full. `metadata` is what the weight file says of itself.
+    `coverage` is full. `metadata` is what the weight file says of itself. `invariants` is None
+    unless `coverage` is full and the model a transformer whose parts are known.
     """
 
     format: str
@@ -102,3 +150,4 @@ class Fingerprint:
     metadata: Mapping[str, str]
     seed: int
     version: int
+    invariants: Invariants | None = None

@@ -15,6 +15,7 @@ from lineage.domain.errors import FingerprintError
 from lineage.domain.revision import Coverage
 from lineage.fingerprint.compute import fingerprint
 from lineage.fingerprint.file import address, dumps, loads
+from lineage.fingerprint.types import VERSION
 from lineage.weights.reader import LowRank
 from lineage.weights.roles import UNKNOWN
 from tests.fingerprint.memory_reader import MemoryReader
@@ -144,7 +145,7 @@ def test_a_hostile_file_is_refused(name: str) -> None:
 
 def test_a_newer_layout_says_so() -> None:
     with pytest.raises(FingerprintError, match="Upgrade"):
-        loads(edited(of("version", 2)))
+        loads(edited(of("version", VERSION + 1)))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from lineage.domain.revision import Coverage
 from lineage.fingerprint.compute import fingerprint
 from lineage.fingerprint.file import dumps, loads
 from lineage.fingerprint.probe import probe_runs
+from lineage.fingerprint.types import VERSION
 from lineage.hub.local import LocalBlob
 from lineage.weights.dtype import DType
 from lineage.weights.reader import Chunk, TensorInfo
@@ -225,4 +226,4 @@ def test_metadata_and_format_are_kept() -> None:
     reader = MemoryReader({"x": normal(9)}, metadata={"b": "ünï", "a": json.dumps([1])})
     found = loads(dumps(fingerprint(reader)))
     assert found.metadata == {"a": "[1]", "b": "ünï"}
-    assert (found.format, found.coverage, found.version) == ("memory", Coverage.FULL, 1)
+    assert (found.format, found.coverage, found.version) == ("memory", Coverage.FULL, VERSION)
