@@ -27,14 +27,14 @@ def restore(store: Store, path: Path, data: BinaryIO, on_event: OnEvent) -> Impo
     """Write an export into the store, item by item, with bounded memory.
 
     Items that make no sense are problems of the report. Importing the same export twice changes
-    nothing. Raises ImportFormatError where the JSON itself is broken; what came before is kept.
+    nothing. Raises ImportFormatError, before anything is written, where the JSON itself is broken.
     """
     reading = _Restore(store, path, data, on_event)
     try:
         return reading.run()
     except (ijson.JSONError, RecursionError, UnicodeDecodeError) as error:
         raise ImportFormatError(
-            f"{path} is broken JSON: {error}", hint="What came before is imported; export again."
+            f"{path} is broken JSON: {error}", hint="Nothing of it was imported; export again."
         ) from error
 
 
@@ -106,7 +106,10 @@ class _Restore:
         return Record(revision, kept, alias=aliases.get(revision.repo))
 
     def _aliases(self) -> dict[str, str]:
-        """Return present id -> old id, as records are written under."""
+        """Return present id -> old id, as records are written under.
+
+        This first pass parses the whole file: broken JSON is found before anything is written.
+        """
         self._data.seek(0)
         pairs = ijson.kvitems(self._data, "aliases")
         return {str(new): str(old) for old, new in pairs}
