@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import torch
 
 from lineage.domain.derivation import Relation
-from lineage.infer.descent import trained_from
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
+from lineage.infer.generators import Generators, trained_from
 from lineage.infer.grain import Grain
 from lineage.infer.inside import find_inside
 from lineage.infer.links import Explanation
@@ -38,6 +38,7 @@ class State:
     merged: set[int] = field(default_factory=set)
     echoes: dict[int, int] = field(default_factory=dict)
     adapters: Sequence[View] = ()
+    generators: Generators = field(default_factory=Generators)
 
 
 def family_links(family: Family, adapters: Sequence[View] = ()) -> list[Explanation]:
@@ -56,6 +57,8 @@ def family_links(family: Family, adapters: Sequence[View] = ()) -> list[Explanat
         state.parents[child] = made_from
         if len(link.parents) > 1:
             state.merged.add(child)
+        trained = link.relation is Relation.FINETUNE
+        state.generators.add(space, child, made_from, trained=trained)
         if link.relation in (Relation.CONVERTED, Relation.QUANTIZED):
             state.echoes[child] = made_from[0]
     return links
@@ -125,5 +128,5 @@ def _merge(
 
 
 def _training(space: Space, child: int, rows: list[int], state: State) -> Explanation:
-    parent, shown = trained_from(space, child, rows, state.parents)
+    parent, shown = trained_from(space, child, rows, state.parents, state.generators)
     return finetune_link(space.family, parent, child, shown)
