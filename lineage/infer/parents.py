@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lineage.domain.derivation import Relation
+from lineage.infer.coarse import nearest_on_grid, on_grid, pruned_link
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
 from lineage.infer.generators import Generators, trained_from
@@ -59,7 +60,7 @@ def family_links(family: Family, adapters: Sequence[View] = ()) -> list[Explanat
             state.merged.add(child)
         trained = link.relation is Relation.FINETUNE
         state.generators.add(space, child, made_from, trained=trained)
-        if link.relation in (Relation.CONVERTED, Relation.QUANTIZED):
+        if link.relation in (Relation.CONVERTED, Relation.QUANTIZED, Relation.PRUNED):
             state.echoes[child] = made_from[0]
     return links
 
@@ -105,8 +106,11 @@ def explain(
         share = equal_share(family, row, child, grain)
         if share > 0.995 and grain is not Grain.QUANT:
             return cast_link(family, row, child, share)
-    if grain is Grain.QUANT:
-        return quantized_link(family, ranked[0], child)
+    if grain is Grain.QUANT or on_grid(family, child):
+        return quantized_link(family, nearest_on_grid(family, child, rows), child)
+    pruned = pruned_link(family, child, rows)
+    if pruned:
+        return pruned
     return _merge(space, child, rows, ranked[0], state) or _training(space, child, rows, state)
 
 
