@@ -9,7 +9,7 @@ import torch
 from blake3 import blake3
 
 from lineage.domain.revision import Coverage, Kind
-from lineage.fingerprint.types import DeltaPrint, Fingerprint, TensorPrint
+from lineage.fingerprint.types import DeltaPrint, Fingerprint, Invariants, TensorPrint
 from lineage.infer.grain import Grain, grain_of
 from lineage.infer.types import Subject
 from lineage.weights.dtype import DType
@@ -69,6 +69,7 @@ class View:
     grain: Grain
     model_digest: bytes | None
     cast_digest: bytes | None
+    invariants: Invariants | None = None
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
 
     @property
@@ -110,6 +111,7 @@ def open_view(subject: Subject) -> View:
         grain=grain_of([t.probe for t in tensors], quant=any(t.quant for t in tensors)),
         model_digest=print_.model_digest,
         cast_digest=print_.cast_digest,
+        invariants=print_.invariants,
     )
     view.shapes = Counter(t.shape for t in tensors)
     return view

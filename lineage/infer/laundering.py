@@ -1,0 +1,212 @@
+"""Copies whose weights were re-parameterised to look like nobody's, linked to their origin."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from pydantic import JsonValue
+
+from lineage.domain.derivation import Alternative, EvidenceKind, Relation
+from lineage.fingerprint.types import FRAME
+from lineage.infer.chance import p_of_cosine
+from lineage.infer.disguise import RawAgreement, raw_agreement, tricks, vectors
+from lineage.infer.field import Field
+from lineage.infer.links import Explanation, Parent
+from lineage.infer.order import claims_parent
+from lineage.infer.reparam import Apartness
+from lineage.infer.twins import time_note
+from lineage.infer.views import View
+
+EMBEDDING_LIMIT, GATE_LIMIT, HEAD_LIMIT = 0.5, 0.6, 0.7
+"""Distances up to which models are kin. Independent ones of one architecture, trained on the same
+text, were at .93, .93 and .88 at least; whatever descended from one another stayed below."""
+
+EMBEDDING_ALONE = 0.1
+"""Where only embeddings can be compared: those of independent models may be alike in meaning."""
+
+COPY_LIMIT = 0.15
+"""Overall distance up to which a model is called a copy (1 % of noise makes .05 to .09)."""
+
+_RAW_CHANGE = 0.15
+_TIE = 0.004
+_NEARLY = 1.25
+_SHORTLIST = 12
+
+
+def with_laundered(
+    links: Sequence[Explanation], views: Sequence[View], fresh: Collection[str] | None
+) -> list[Explanation]:
+    """Return `links` with those into laundered copies replaced by links to their origins.
+
+    `views` are in order of age, one for each content; with `fresh` only pairs with one of these
+    revisions are compared.
+    """
+    found = laundered_links(views, fresh)
+    children = {link.child for link in found}
+    kept = [e for e in links if e.child not in children or e.kind is EvidenceKind.DIGEST]
+    return kept + found
+
+
+def laundered_links(
+    views: Sequence[View], fresh: Collection[str] | None = None
+) -> list[Explanation]:
+    """Return a link for every model that has the invariants of an older one but not its weights.
+
+    The origin is the candidate with the nearest invariants, of equal ones the oldest. A model
+    whose weights agree as they are with a candidate as near is no laundered copy: that one was.
+    """
+    known = [v for v in views if v.invariants is not None]
+    if len(known) < 2:
+        return []
+    models = _Models(known, Field([v.invariants for v in known if v.invariants is not None]))
+    links = []
+    for child, view in enumerate(known):
+        rows = [
+            row
+            for row in models.field.nearest(child)
+            if (fresh is None or view.id in fresh or known[row].id in fresh)
+            and models.precedes(row, child)
+        ]
+        link = _explain(models, child, rows[:_SHORTLIST])
+        if link is not None:
+            links.append(link)
+    return links
+
+
+class _Models:
+    """The models of a scan that have invariants, in order of age."""
+
+    def __init__(self, views: Sequence[View], field: Field) -> None:
+        self.views, self.field = views, field
+        self._company: dict[int, int] = {}
+
+    def precedes(self, row: int, child: int) -> bool:
+        """Tell whether one model may be another's origin.
+
+        Times decide. Where they are unknown or equal: folded gains (constants cannot be unfolded),
+        then company (a copy leaves the family of those whose weights agree as they are), claims,
+        and the order given, so that no two models are each other's origin.
+        """
+        a, b = self.views[row], self.views[child]
+        if a.id == b.id:
+            return False
+        if a.time is not None and b.time is not None and a.time != b.time:
+            return a.time < b.time
+        if vectors(a) != vectors(b):
+            return vectors(a) > vectors(b)
+        if self.company(row) != self.company(child):
+            return self.company(row) > self.company(child)
+        if claims_parent(a, b) != claims_parent(b, a):
+            return claims_parent(b, a)
+        return row < child
+
+    def company(self, row: int) -> int:
+        """Return with how many of the models near in invariants a model's weights agree."""
+        if row not in self._company:
+            near = self.field.nearest(row)[:_SHORTLIST]
+            view = self.views[row]
+            self._company[row] = sum(_plain(raw_agreement(self.views[r], view)) for r in near)
+        return self._company[row]
+
+
+def _explain(models: _Models, child: int, rows: Sequence[int]) -> Explanation | None:
+    views, field = models.views, models.field
+    view = views[child]
+    if not rows or _plain(raw_agreement(views[rows[0]], view)):
+        return None  # the nearest is near as it is
+    gaps = [(row, field.apart(row, child)) for row in rows]
+    gaps = [(row, gap) for row, gap in gaps if _kin(gap)]
+    if not gaps:
+        return None
+    least = min(gap.surprise for _, gap in gaps)
+    ties = [row for row, gap in gaps if gap.surprise <= least + _TIE]
+    origin = min(ties)
+    gap = dict(gaps)[origin]
+    raw = raw_agreement(views[origin], view)
+    if not _changed(raw, gap.middle) or not (gap.gates or gap.heads or raw.moved):
+        return None
+    for row, other in gaps:
+        if other.overall <= _NEARLY * gap.overall + 1e-4:
+            agreement = raw_agreement(views[row], view)
+            if agreement.same and not _changed(agreement, other.middle):
+                return None  # made from a laundered copy, as its weights show
+    others = [row for row in ties if row != origin]
+    return _link(models, child, origin, others, gap, raw)
+
+
+def _plain(raw: RawAgreement) -> bool:
+    """Tell whether weights agree as they are, whatever the invariants say."""
+    return raw.layers <= _RAW_CHANGE and (raw.embedding is None or raw.embedding >= 0.5)
+
+
+def _changed(raw: RawAgreement, gap: float) -> bool:
+    """Tell whether weights are much further apart than what they do."""
+    moved = raw.embedding is not None and raw.embedding < 0.5
+    return raw.layers > max(_RAW_CHANGE, 3 * gap) or (moved and gap < 0.5)
+
+
+def _kin(gap: Apartness) -> bool:
+    """Tell whether invariants are those of one model, or of models that descend from one."""
+    if gap.embedding > EMBEDDING_LIMIT:
+        return False
+    if not gap.gates and not gap.heads:
+        return gap.embedding <= EMBEDDING_ALONE
+    gates = float(np.median(gap.gates)) if gap.gates else 1.0
+    heads = float(np.median(gap.heads)) if gap.heads else 1.0
+    return gates <= GATE_LIMIT or heads <= HEAD_LIMIT
+
+
+def _chance(gap: Apartness, tries: int) -> float:
+    """Return the chance of such invariants between independent models, by the best of the parts.
+
+    Gates of independent models have no common direction. Heads, which are matched to be alike,
+    and tokens, whose meanings are alike, have: cosines up to .2 and .5 count for nothing.
+    """
+    parts = [p_of_cosine(_beyond(gap.embedding, 0.5), gap.tokens, tries)]
+    count = FRAME * (FRAME + 1) // 2 - 1
+    for gaps, chance, each in ((gap.gates, 0.0, count), (gap.heads, 0.2, FRAME * FRAME)):
+        if gaps:
+            size = float(np.sqrt(np.mean(np.square(gaps))))
+            parts.append(p_of_cosine(_beyond(size, chance), each * len(gaps), tries))
+    return float(min(1.0, len(parts) * min(parts)))
+
+
+def _beyond(distance: float, chance: float) -> float:
+    """Return the cosine that a distance tells, less what chance gives."""
+    return max(0.0, (1 - distance**2 - chance) / (1 - chance))
+
+
+def _link(
+    models: _Models, child: int, origin: int, others: Sequence[int],
+    gap: Apartness, raw: RawAgreement,
+) -> Explanation:  # fmt: skip
+    views, field = models.views, models.field
+    p, c = views[origin], views[child]
+    seen = tricks(p, c, gap, raw)
+    stranger = field.stranger(child)
+    detail: dict[str, JsonValue] = {
+        "embedding": round(gap.embedding, 5),
+        "procrustes": round(field.procrustes(origin, child), 5),
+        "layers": len(gap.gates),
+        "raw_distance": round(raw.layers, 3),
+        "raw_embedding_cosine": None if raw.embedding is None else round(raw.embedding, 3),
+        "nearest_unrelated": None if stranger is None else round(stranger, 3),
+        "time": time_note(p, c),
+    }
+    if gap.gates:
+        detail["gates"] = [round(g, 4) for g in gap.gates]
+    if gap.matches:
+        detail["heads"] = [round(m.distance, 4) for m in gap.matches]
+        detail["head_size"] = gap.matches[0].size
+        detail["head_order"] = gap.matches[0].order.tolist()
+    return Explanation(
+        child=c.id,
+        relation=Relation.DUPLICATE if gap.overall <= COPY_LIMIT else Relation.FINETUNE,
+        parents=[Parent(p.id, 1.0)],
+        kind=EvidenceKind.INVARIANT,
+        score=max(0.0, 1 - gap.overall),
+        p_value=_chance(gap, len(views)),
+        method="laundered: " + (", ".join(seen) or "re-parameterised"),
+        where=f"{p.subject.artifact} -> {c.subject.artifact}",
+        detail=detail,
+        alternatives=[Alternative(parents=(views[o].id,), coefficients=(1.0,)) for o in others],
+    )
