@@ -99,7 +99,7 @@ class BaseStore(ABC):
     def import_edges(self, edges: Iterable[DeclaredEdge], where: str) -> int:
         """Write declared edges in bulk; return how many were new."""
         return self._batches(
-            ((edge.parent, edge.child, edge.relation) for edge in edges),
+            edges,
             self.import_batch,
             lambda tx, batch: writing.import_edges(tx, batch, where),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lineage.domain.advisory import Advisory
 from lineage.domain.claim import Claim
@@ -44,8 +44,7 @@ class Record:
     alias: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredEdge:
+class DeclaredEdge(NamedTuple):
     """One line of a bulk import: two revision ids and a relation."""
 
     parent: str
@@ -141,8 +140,8 @@ class Store(Protocol):
     def import_edges(self, edges: Iterable[DeclaredEdge], where: str) -> int:
         """Write declared edges in bulk with `import` evidence naming `where`.
 
-        Self-loops and duplicates are dropped, the first relation named wins. Edges already there
-        keep what they have. Return how many were new.
+        Duplicates are dropped, the first relation named wins; a line from a node to itself makes
+        that node and no edge. Edges already there keep what they have. Return how many were new.
         """
         ...
 

@@ -12,6 +12,9 @@ from lineage.graph.store import Counts, Node, RepoState
 Pair = tuple[str, str]
 """Ids of a parent and a child."""
 
+ImportRow = tuple[str, str, Relation]
+"""Ids of a parent and a child with the relation that a bulk import declares."""
+
 
 class Version(NamedTuple):
     """One node of a repo: `known` unless it was only mentioned, `made` in microseconds UTC."""
@@ -92,7 +95,7 @@ class Transaction(Protocol):
         """Remove edges."""
         ...
 
-    def add_imported(self, rows: Sequence[tuple[str, str, Relation]], where: str) -> int:
+    def add_imported(self, rows: Sequence[ImportRow], where: str) -> int:
         """Write `(parent, child, relation)` of existing nodes where no edge is; return how many."""
         ...
 

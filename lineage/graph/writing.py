@@ -13,7 +13,7 @@ from lineage.domain.revision import Revision, State
 from lineage.graph import linking
 from lineage.graph.codec import is_known, made, normal_id
 from lineage.graph.store import Record
-from lineage.graph.tables import Claimant, Pair, Transaction, Version
+from lineage.graph.tables import Claimant, ImportRow, Pair, Transaction, Version
 
 _CHUNK = 2000  # children relinked at once, so that memory stays bounded
 
@@ -163,7 +163,7 @@ def replace_measured(
     tx.save_edges([edge for pair, edge in final.items() if edge != old.get(pair)])
 
 
-def import_edges(tx: Transaction, rows: Sequence[tuple[str, str, Relation]], where: str) -> int:
+def import_edges(tx: Transaction, rows: Sequence[ImportRow], where: str) -> int:
     """Write declared edges where none is; see `Store.import_edges`."""
     pairs = resolve_pairs(tx, [(parent, child) for parent, child, _ in rows])
     first: dict[Pair, Relation] = {}

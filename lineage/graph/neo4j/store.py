@@ -15,7 +15,6 @@ from neo4j.exceptions import (
     TransientError,
 )
 
-from lineage.domain.derivation import Relation
 from lineage.domain.errors import StoreError, StoreUnavailableError
 from lineage.graph import writing
 from lineage.graph.base import BaseStore
@@ -120,13 +119,12 @@ class Neo4jStore(BaseStore):
         """Write declared edges in bulk; return how many were new."""
         cache = KeyCache()
 
-        def work(tx: Transaction, batch: list[tuple[str, str, Relation]]) -> int:
+        def work(tx: Transaction, batch: list[DeclaredEdge]) -> int:
             if isinstance(tx, Neo4jTransaction):
                 tx.use(cache)
             return writing.import_edges(tx, batch, where)
 
-        rows = ((edge.parent, edge.child, edge.relation) for edge in edges)
-        return self._batches(rows, self.import_batch, work)
+        return self._batches(edges, self.import_batch, work)
 
     def _batch(self, batch: list[T], work: Callable[[Transaction, list[T]], int | None]) -> int:
         """Write a batch; where it is too large for the server's memory, its halves."""

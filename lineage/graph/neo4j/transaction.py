@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, LiteralString
 
 from lineage.domain.claim import Claim
-from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
+from lineage.domain.derivation import Derivation, MergeEvent, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
 from lineage.graph.neo4j.keycache import KeyCache
 from lineage.graph.neo4j.records import Records
 from lineage.graph.store import Counts, Node
-from lineage.graph.tables import Pair, Version
+from lineage.graph.tables import ImportRow, Pair, Version
 
 _PAGE = 5000  # rows of one page of a scan
 
@@ -212,7 +212,7 @@ class Neo4jTransaction(Records):
             sorted(pairs),
         )
 
-    def add_imported(self, rows: Sequence[tuple[str, str, Relation]], where: str) -> int:
+    def add_imported(self, rows: Sequence[ImportRow], where: str) -> int:
         """Write `(parent, child, relation)` of existing nodes where no edge is; return how many."""
         shared = {
             relation: self._shared_id(codec.imported_body(relation, where))
@@ -294,10 +294,12 @@ class Neo4jTransaction(Records):
 
     def ids(self, keys: Collection[Node]) -> dict[Node, str]:
         """Return ids by handle."""
-        rows = self.many(
-            "UNWIND $rows AS key MATCH (n:Revision {key: key}) RETURN key, n.id", list(keys)
+        # Two lists a statement instead of a record a node: records cost more than their values.
+        pages = self.many(
+            "UNWIND $rows AS key MATCH (n:Revision {key: key}) RETURN collect(key), collect(n.id)",
+            list(keys),
         )
-        return dict(rows)
+        return {key: name for page in pages for key, name in zip(*page, strict=True)}
 
     def neighbours(
         self, frontier: Sequence[Node], statuses: Collection[Status] | None, *, down: bool

@@ -23,7 +23,6 @@ class Records:
         self._db = connection
         self._keys: dict[str, int] = {}
         self._missing: set[str] = set()  # ids looked up and not found
-        self._first_load = False  # the store was empty: all there is is in `_keys`
 
     def _all(self, sql: str, *values: Any) -> list[Any]:
         return self._db.execute(sql, values).fetchall()

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from lineage.domain.derivation import Status
 from lineage.domain.errors import StoreError, StoreVersionError
 
 APPLICATION_ID = 0x4C4E4745  # "LNGE", in the file's header: tells our files from others'
@@ -84,6 +85,9 @@ BULK_INDEXES = {
     "edge_by_parent": "CREATE INDEX edge_by_parent ON edge(parent, child, status)",
 }
 """Indexes that a first load drops and builds again at its end, in the same transaction."""
+
+STATUSES = list(Status)
+"""Statuses by the number that stands for them in the table of edges."""
 
 MIGRATIONS: tuple[str, ...] = (_FIRST,)
 """SQL that brings a store from version i to i + 1."""

@@ -8,10 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from lineage.domain.derivation import Relation
 from lineage.domain.errors import StoreError, StoreUnavailableError
 from lineage.graph import writing
 from lineage.graph.base import BaseStore
+from lineage.graph.sqlite.firstload import FirstLoad
 from lineage.graph.sqlite.schema import MIGRATIONS, prepare
 from lineage.graph.sqlite.transaction import SqliteTransaction
 from lineage.graph.store import DeclaredEdge
@@ -95,26 +95,24 @@ class SqliteStore(BaseStore):
             usual = self._connection.execute("PRAGMA cache_size").fetchone()[0]
             self._connection.execute(f"PRAGMA cache_size = {-_IMPORT_CACHE_KIB:d}")
             try:
-                rows = ((edge.parent, edge.child, edge.relation) for edge in edges)
-                return self._imported(iter(rows), where)
+                return self._imported(iter(edges), where)
             finally:
                 self._connection.execute(f"PRAGMA cache_size = {usual:d}")
 
-    def _imported(self, rows: Iterator[tuple[str, str, Relation]], where: str) -> int:
+    def _imported(self, rows: Iterator[DeclaredEdge], where: str) -> int:
         total, more = 0, True
 
         def work(tx: Transaction) -> tuple[int, bool]:
             new = 0
-            bulk = tx if isinstance(tx, SqliteTransaction) else None
-            if bulk:
-                bulk.begin_first_load()
+            load = FirstLoad.begin(self._connection, where)
             for _ in range(0, self.import_batch, _IMPORT_SLICE):
                 part = list(islice(rows, _IMPORT_SLICE))
-                new += writing.import_edges(tx, part, where) if part else 0
+                if part:
+                    new += load.add(part) if load else writing.import_edges(tx, part, where)
                 if len(part) < _IMPORT_SLICE:
                     break
-            if bulk:
-                bulk.end_first_load()
+            if load:
+                load.finish()
             return new, len(part) == _IMPORT_SLICE
 
         while more:

@@ -4,15 +4,15 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from lineage.domain.claim import Claim
-from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
+from lineage.domain.derivation import Derivation, MergeEvent, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
+from lineage.graph.sqlite.firstload import shared_body
 from lineage.graph.sqlite.records import Records
-from lineage.graph.sqlite.schema import BULK_INDEXES
+from lineage.graph.sqlite.schema import STATUSES
 from lineage.graph.store import Counts, Node
-from lineage.graph.tables import Pair, Version
+from lineage.graph.tables import ImportRow, Pair, Version
 
-_STATUSES = list(Status)
 _EDGE = """
 SELECT p.id, c.id, coalesce(e.body, s.body) FROM edge e
 JOIN node p ON p.key = e.parent JOIN node c ON c.key = e.child LEFT JOIN shared s ON s.id = e.shared
@@ -32,9 +32,6 @@ class SqliteTransaction(Records):
 
     def times(self, ids: Collection[str]) -> dict[str, int | None]:
         """Return when each of the existing `ids` was made."""
-        if self._first_load:
-            self._missing = {name for name in ids if name not in self._keys}
-            return dict.fromkeys(name for name in ids if name in self._keys)
         found: dict[str, int | None] = {}
         execute, keys = self._db.execute, self._keys
         for name in ids:
@@ -45,25 +42,6 @@ class SqliteTransaction(Records):
                 keys[name] = row[0]
                 found[name] = row[1]
         return found
-
-    def begin_first_load(self) -> bool:
-        """Drop the indexes that slow a load down, if the store is empty; tell whether so.
-
-        Until `end_first_load`, in the same transaction, only `times`, `mention` and `add_imported`
-        may be used.
-        """
-        sql = "SELECT EXISTS (SELECT 1 FROM node) OR EXISTS (SELECT 1 FROM alias)"
-        if not self._all(sql)[0][0]:
-            self._first_load = True
-            for name in BULK_INDEXES:
-                self._db.execute(f"DROP INDEX {name}")
-        return self._first_load
-
-    def end_first_load(self) -> None:
-        """Build the indexes again."""
-        for statement in BULK_INDEXES.values() if self._first_load else ():
-            self._db.execute(statement)
-        self._first_load = False
 
     def versions(self, repos: Collection[str]) -> dict[str, list[Version]]:
         """Return the nodes of each repo that has any, by id."""
@@ -180,7 +158,7 @@ class SqliteTransaction(Records):
                 (
                     self._key(edge.child),
                     self._key(edge.parent),
-                    _STATUSES.index(edge.status),
+                    STATUSES.index(edge.status),
                     codec.dump_edge(edge),
                 )
                 for edge in edges
@@ -194,13 +172,13 @@ class SqliteTransaction(Records):
             [(child, parent) for _, parent, child in self._pairs(pairs)],
         )
 
-    def add_imported(self, rows: Sequence[tuple[str, str, Relation]], where: str) -> int:
+    def add_imported(self, rows: Sequence[ImportRow], where: str) -> int:
         """Write `(parent, child, relation)` of existing nodes where no edge is; return how many."""
         shared = {
-            relation: self._shared(codec.imported_body(relation, where))
+            relation: shared_body(self._db, codec.imported_body(relation, where))
             for relation in {row[2] for row in rows}
         }
-        status = _STATUSES.index(Status.DECLARED)
+        status = STATUSES.index(Status.DECLARED)
         key = self._key
         before = self._db.total_changes
         # Sorted by key so that neighbouring rows fall on the same pages.
@@ -210,10 +188,6 @@ class SqliteTransaction(Records):
             sorted((key(child), key(parent), status, shared[r]) for parent, child, r in rows),
         )
         return self._db.total_changes - before
-
-    def _shared(self, body: str) -> int:
-        self._db.execute("INSERT INTO shared (body) VALUES (?) ON CONFLICT DO NOTHING", (body,))
-        return int(self._all("SELECT id FROM shared WHERE body = ?", body)[0][0])
 
     # --- finding, counting -----------------------------------------------------------------
 
@@ -262,7 +236,7 @@ class SqliteTransaction(Records):
         values = [json.dumps(list(frontier))]
         if statuses is not None:
             sql += " WHERE e.status IN (SELECT value FROM json_each(?2))"
-            values.append(json.dumps([_STATUSES.index(status) for status in statuses]))
+            values.append(json.dumps([STATUSES.index(status) for status in statuses]))
         return self._all(sql, *values)
 
     def scan_revisions(self) -> Iterator[Revision]:
