@@ -7,6 +7,7 @@ from lineage.infer.adapters import adapter_links
 from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
 from lineage.infer.family import group_families, stack
+from lineage.infer.laundering import with_laundered
 from lineage.infer.links import Explanation, to_derivations, to_kin
 from lineage.infer.parents import family_links
 from lineage.infer.twins import duplicate, group_twins
@@ -50,6 +51,7 @@ def scan(
     for members in families:
         if len(members) > 1 and _touched(members, fresh):
             links += family_links(stack(members), adapters)
+    links = with_laundered(links, _by_age(originals), fresh)
     links += adapter_links(adapters)
     kept = [
         e for e, real in zip(links, discoveries([e.p_value for e in links]), strict=True) if real
