@@ -12,7 +12,11 @@ from lineage.infer.spans import Fit, pair_fits, set_fits
 EXACT = 0.9
 """Share of telling positions from which a replay counts as exact; true sets reach .95 to 1.0."""
 
-MOST = 6
+PROBED = 3
+UNEVEN = 5
+"""Tensors in which sets of uneven weights are looked for, and the most models of one."""
+
+MOST = 8
 """Most models of one weighted sum, a base included."""
 
 
@@ -45,7 +49,34 @@ def sum_replays(
         if found:
             best = sorted(found, key=lambda r: _preference(r, merged))
             return best if best[0].share >= EXACT else _weigh(space, child, sets, best)
-    return []
+    return _uneven(space, child, rows, near)
+
+
+def _uneven(space: Space, child: int, rows: Sequence[int], near: float) -> list[Replay]:
+    """Find sets whose weights differ from tensor to tensor, as model stock's and Karcher's do.
+
+    No common weights bring such sets near; single tensors do, and the others then confirm.
+    """
+    family = space.family
+    floor = family.views[child].grain.floor
+    slots = space.slots_of(child, [])
+    moved = space.gap[slots][:, child][:, list(rows)].min(1).values
+    telling = slots[torch.argsort(moved, descending=True)][:PROBED]
+    tried: set[tuple[int, ...]] = set()
+    found = []
+    for slot in telling:
+        sets = set_fits(space, child, rows, UNEVEN, 2, slots=slot[None])
+        for fit in [f for size in sorted(sets) for f in sets[size] if size > 2]:
+            key = tuple(sorted(fit.rows))
+            if key in tried or fit.residual > max(4 * floor, 0.1 * near):
+                continue
+            tried.add(key)
+            outcome = replay(family, child, fit.rows, space.picked)
+            if _holds(outcome, floor, near, float("inf")) and _all_needed(outcome):
+                found.append(outcome)
+    found.sort(key=lambda r: (len(r.rows), r.residual))
+    least = min((r.residual for r in found), default=0.0)
+    return [r for r in found if r.residual <= 1.06 * least]
 
 
 def _weigh(

@@ -22,6 +22,7 @@ from lineage.infer.nearest import (
     squared_distances,
 )
 from lineage.infer.order import claims_parent, may_precede
+from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
 from lineage.infer.space import Space, make_space
 from lineage.infer.views import View
@@ -102,6 +103,9 @@ def explain(
     family = space.family
     ranked = sorted(rows, key=lambda r: float(gaps[child, r]))
     grain = family.views[child].grain
+    patched = patchwork_link(family, child, rows)
+    if patched:
+        return patched
     for row in ranked[:4]:
         share = equal_share(family, row, child, grain)
         if share > 0.995 and grain is not Grain.QUANT:

@@ -53,14 +53,16 @@ def set_fits(
     keep: int,
     *,
     gap: torch.Tensor | None = None,
+    slots: torch.Tensor | None = None,
 ) -> dict[int, list[Fit]]:
     """Return the best sets of each size up to `most`, one weight per model, adding to one.
 
     A beam search: the best sets of a size are each extended by every model. `gap` (models, models)
-    are other squared distances to search in than the family's, as after a projection.
+    are other squared distances to search in than the family's, as after a projection; `slots`
+    limits the search to some tensors.
     """
     index = torch.tensor(rows)
-    slots = space.slots_of(child, [])
+    slots = space.slots_of(child, []) if slots is None else slots
     gap = space.loose[slots].sum(0) if gap is None else gap
     count = float(space.counts[slots].sum())
     # Gram matrix of x - y: affine fits of y are the convex-free minimum of w'Gw with sum w = 1.

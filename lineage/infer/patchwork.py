@@ -1,0 +1,113 @@
+"""Models put together from whole tensors of others: frankenmerges and mixtures of experts."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from blake3 import blake3
+
+from lineage.domain.derivation import EvidenceKind, Relation
+from lineage.infer.chance import TINY
+from lineage.infer.family import Family
+from lineage.infer.grain import Grain, round_to
+from lineage.infer.links import Explanation, Parent
+from lineage.infer.twins import time_note
+from lineage.infer.views import Tensor, View
+
+COVERED = 0.9
+"""Share of a child's tensors that must be equal to some candidate's, after the child's cast."""
+
+MOST = 16
+
+
+def patchwork_link(family: Family, child: int, rows: Sequence[int]) -> Explanation | None:
+    """Explain a child whose tensors are each equal to a tensor of one of several models.
+
+    The fewest models that cover all covered tensors are chosen, those that cover most first. None
+    where one model covers all (a copy or a cast) or too little is covered.
+    """
+    view = family.views[child]
+    wanted = {i: tensor_key(t, view.grain) for i, t in enumerate(view.tensors) if _telling(t)}
+    if not wanted:
+        return None
+    covers: dict[int, set[int]] = {}
+    for row in rows:
+        keys = {tensor_key(t, view.grain) for t in family.views[row].tensors if _telling(t)}
+        covers[row] = {i for i, key in wanted.items() if key in keys}
+    union = set().union(*covers.values()) if covers else set()
+    if len(union) < COVERED * len(wanted):
+        return None
+    chosen = _fewest(covers, union)
+    if len(chosen) < 2 or len(chosen) > MOST:
+        return None
+    return _explain(family, view, chosen, covers, union, len(wanted))
+
+
+def _telling(tensor: Tensor) -> bool:
+    return len(tensor.shape) >= 2 and tensor.probe.size >= 64
+
+
+def tensor_key(tensor: Tensor, grain: Grain) -> bytes:
+    """Return a hash of a tensor's shape and probe after a cast to `grain`."""
+    key = blake3(repr(tensor.shape).encode())
+    values = round_to(torch.from_numpy(tensor.probe), grain) + 0.0
+    key.update(values.numpy().tobytes())
+    return key.digest()
+
+
+def _fewest(covers: dict[int, set[int]], union: set[int]) -> dict[int, set[int]]:
+    """Return a small cover by the greedy rule: each model with the tensors only it adds."""
+    left = set(union)
+    chosen: dict[int, set[int]] = {}
+    while left:
+        row = max(covers, key=lambda r: (len(covers[r] & left), -r))
+        chosen[row] = covers[row] & left
+        left -= covers[row]
+    return chosen
+
+
+def _explain(
+    family: Family,
+    view: View,
+    chosen: dict[int, set[int]],
+    covers: dict[int, set[int]],
+    union: set[int],
+    total: int,
+) -> Explanation:
+    repeated = len(view.tensors) > max(len(family.views[r].tensors) for r in chosen)
+    experts = repeated and _is_moe(view)
+    parents = [
+        Parent(family.views[row].id, 1.0, layers=_names(view, chosen[row]))
+        for row in sorted(chosen)
+    ]
+    return Explanation(
+        child=view.id,
+        relation=Relation.MOE if experts else Relation.MERGE,
+        parents=parents,
+        kind=EvidenceKind.DIGEST,
+        score=len(union) / total,
+        p_value=TINY,
+        method="moe" if experts else "passthrough",
+        where=", ".join(p.id for p in parents),
+        detail={
+            "tensors": total,
+            "equal_tensors": len(union),
+            "each": {family.views[r].id: len(covers[r]) for r in sorted(chosen)},
+            "time": time_note(family.views[min(chosen)], view),
+        },
+    )
+
+
+def _is_moe(view: View) -> bool:
+    """Tell experts from repeated layers: all of one shape group grew, attention did not."""
+    counts: dict[tuple[int, ...], int] = defaultdict(int)
+    for tensor in view.tensors:
+        counts[tensor.shape] += 1
+    ordered = sorted(counts.values())
+    return any(t.name.find("expert") >= 0 for t in view.tensors) or ordered[-1] >= 3 * ordered[0]
+
+
+def _names(view: View, indices: set[int]) -> str:
+    """Return the names of a few of the child's tensors taken from one parent."""
+    names = sorted(view.tensors[i].name for i in indices)
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
