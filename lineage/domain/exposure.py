@@ -17,12 +17,32 @@ class ExposureStatus(StrEnum):
     FIXED = "fixed"
 
 
+class DoseBasis(StrEnum):
+    """Where a dose comes from."""
+
+    MEASURED = "measured"  # from the weights
+    PREDICTED = "predicted"  # from the rules of the edges on all ways
+    LIKENESS = "likeness"  # the weights resemble the source's change; nothing shows descent
+
+
+class MeasuredDose(Model):
+    """How much of the change of `source` the weights of `target` hold, with a 95 % interval."""
+
+    source: str
+    target: str
+    value: float
+    low: float
+    high: float
+
+
 class Exposure(Model):
     """One descendant of one advisory.
 
     `depth` counts edges from the marked revision, 0 for itself. `witness` is the parent through
     which it was reached by the strongest shortest path, None for the marked one; `relation` and
-    `evidence` are those of the witness edge. Doses are None where nothing says how much.
+    `evidence` are those of the witness edge. Doses are None where nothing says how much, the bounds
+    alone where only these are known; `basis` says where they come from. `tier` says what such a
+    dose means for the hazard (docs/propagation.md).
     """
 
     id: str
@@ -31,6 +51,8 @@ class Exposure(Model):
     dose: float | None = None
     dose_low: float | None = None
     dose_high: float | None = None
+    basis: DoseBasis | None = None
+    tier: str | None = None
     depth: int
     witness: str | None = None
     relation: Relation | None = None
@@ -42,9 +64,13 @@ class Exposure(Model):
 
 
 class Impact(Model):
-    """The exposures of one advisory. `complete` False names in `stopped_by` what cut it short."""
+    """The exposures of one advisory. `complete` False names in `stopped_by` what cut it short.
+
+    `cycles` are revisions that are declared to descend from each other.
+    """
 
     advisory: Advisory
     exposures: tuple[Exposure, ...]
     complete: bool = True
     stopped_by: str | None = None
+    cycles: tuple[tuple[str, ...], ...] = ()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from lineage.domain.advisory import Advisory, TargetKind
+from lineage.domain.advisory import Advisory, Target, TargetKind
 from lineage.domain.errors import AmbiguousRefError, UnknownRefError
 from lineage.domain.ids import Ref, RefKind, is_commit, split_revision_id
 from lineage.graph.store import Store
@@ -110,9 +110,23 @@ def marked(store: Store, advisory: Advisory) -> list[str]:
                 found |= {revision.id for revision in store.revisions([target.value])}
             case TargetKind.REPO:
                 found |= {revision.id for revision in store.revisions_of(target.value)}
+            case TargetKind.RANGE:
+                found |= set(_range(store, target))
             case TargetKind.DIGEST:
                 found |= set(store.find_digest(target.value))
     return sorted(found)
+
+
+def _range(store: Store, target: Target) -> list[str]:
+    """Return the revisions of a repo from `introduced` to before `fixed`, in order of time.
+
+    A commit that the store does not know bounds nothing: rather too many are marked than too few.
+    """
+    versions = store.revisions_of(target.value)
+    place = {version.commit: n for n, version in enumerate(versions) if version.commit}
+    first = place.get(target.introduced or "", 0)
+    last = place.get(target.fixed or "", len(versions))
+    return [version.id for version in versions[first:last]]
 
 
 def _suggest(store: Store, repo: str) -> str:

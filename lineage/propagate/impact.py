@@ -11,36 +11,50 @@ from lineage.domain.revision import Revision
 from lineage.graph.refs import marked
 from lineage.graph.store import Store
 from lineage.propagate.advisories import current, get
-from lineage.propagate.search import Adjacency, Standing, Trail, batches, search
+from lineage.propagate.hazards import tier
+from lineage.propagate.holding import Gauge, Holding, Marked, finite, holdings
+from lineage.propagate.judge import Case, judge
+from lineage.propagate.reached import Reached, reach
+from lineage.propagate.search import Adjacency, Trail, batches, search
 
 _BATCH = 5_000
 _ORDER = {status: place for place, status in enumerate(ExposureStatus)}
 
 
 def impact(
-    store: Store, advisory_id: str, as_of: datetime | None = None, *, limit: int | None = None
+    store: Store,
+    advisory_id: str,
+    as_of: datetime | None = None,
+    *,
+    limit: int | None = None,
+    gauge: Gauge | None = None,
 ) -> Impact:
     """Return all that an advisory, as it stands or stood at `as_of`, exposes.
 
     What descends over measured or corroborated edges is `affected`, the marked ones too (depth
     0). What can be reached only with edges that are merely declared, or that the weights
-    contradict, is `under_investigation`, and `reason` says which: to clear it takes a measured
-    bound on its dose, never just absence of evidence. A withdrawn advisory exposes nothing. Sorted
-    by status, downloads (most first), depth and id. With `limit` at most so many are given and
-    `complete` says whether that is all. Raises UnknownRefError.
+    contradict, is `under_investigation`, and `reason` says which. Doses are predicted along edges;
+    with `gauge` they are measured in the weights where it can, which overrides the prediction and
+    clears (`not_affected`) what provably holds next to nothing. A withdrawn advisory exposes
+    nothing. Sorted by status, downloads (most first), depth and id. With `limit` at most so many
+    are given and `complete` says whether that is all. Raises UnknownRefError.
     """
     advisory = get(store, advisory_id, as_of)
-    return _impact(store, advisory, Adjacency(store), limit)
+    adjacency = Adjacency(store)
+    reached = reach(store, adjacency, advisory, limit)
+    return next(_all(store, adjacency, [reached], gauge))
 
 
-def impacts(store: Store, advisories: Iterable[Advisory] | None = None) -> Iterator[Impact]:
+def impacts(
+    store: Store, advisories: Iterable[Advisory] | None = None, gauge: Gauge | None = None
+) -> Iterator[Impact]:
     """Yield the impact of each advisory, of all that stand by default.
 
-    They share what they read of the graph: each edge is read once, however many need it.
+    They share what they read of the graph, each edge once, and the pass that finds the doses.
     """
     adjacency = Adjacency(store)
-    for advisory in current(store) if advisories is None else advisories:
-        yield _impact(store, advisory, adjacency, None)
+    given = current(store) if advisories is None else advisories
+    yield from _all(store, adjacency, [reach(store, adjacency, a) for a in given], gauge)
 
 
 def touching(
@@ -66,24 +80,35 @@ def touching(
             )
             if best is not None:
                 path = tuple(adjacency.name(n) for n in reversed(best.nodes()))
-                found += [(advisory, e) for e in _exposures(store, [(name, path, best)], advisory)]
+                way = (name, path, best)
+                alone = Reached(advisory, ((),), {})
+                found += [(advisory, e) for e in _exposures(store, [way], alone, Holding())]
     return found
 
 
-def _impact(store: Store, advisory: Advisory, adjacency: Adjacency, limit: int | None) -> Impact:
-    if advisory.withdrawn is not None:
-        return Impact(advisory=advisory, exposures=())
-    roots = list(store.nodes(marked(store, advisory)).values())
-    trails, complete = search(adjacency, roots, limit=limit)
-    adjacency.load(list(trails))
-    ways = [(adjacency.name(node), _way(adjacency, trail), trail) for node, trail in trails.items()]
-    exposures = sorted(_exposures(store, ways, advisory), key=_place)
-    return Impact(
-        advisory=advisory,
-        exposures=tuple(exposures),
-        complete=complete,
-        stopped_by=None if complete else "limit",
-    )
+def _all(
+    store: Store, adjacency: Adjacency, given: Sequence[Reached], gauge: Gauge | None
+) -> Iterator[Impact]:
+    """Yield the impacts of all that was reached; their doses are found together."""
+    marked_ones = []
+    for reached in given:
+        adjacency.load(list(reached.trails))
+        names = [adjacency.name(node) for node in reached.trails]
+        descends = {adjacency.name(node) for node in reached.descends()}
+        marked_ones.append(Marked(reached.members, names, descends))
+    for reached, held in zip(given, holdings(store, marked_ones, gauge), strict=True):
+        ways = [
+            (adjacency.name(node), _way(adjacency, trail), trail)
+            for node, trail in reached.trails.items()
+        ]
+        exposures = sorted(_exposures(store, ways, reached, held), key=_place)
+        yield Impact(
+            advisory=reached.advisory,
+            exposures=tuple(exposures),
+            complete=reached.complete,
+            stopped_by=None if reached.complete else "limit",
+            cycles=held.cycles,
+        )
 
 
 def _way(adjacency: Adjacency, trail: Trail) -> tuple[str, ...]:
@@ -97,7 +122,9 @@ def _place(exposure: Exposure) -> tuple[int, int, int, str]:
 _Way = tuple[str, tuple[str, ...], Trail]
 
 
-def _exposures(store: Store, ways: Sequence[_Way], advisory: Advisory) -> Iterator[Exposure]:
+def _exposures(
+    store: Store, ways: Sequence[_Way], reached: Reached, held: Holding
+) -> Iterator[Exposure]:
     """Yield the exposure at the end of each way; revisions and evidence are read in bulk."""
     for batch in batches(ways, _BATCH):
         names = [name for name, _, _ in batch]
@@ -109,31 +136,29 @@ def _exposures(store: Store, ways: Sequence[_Way], advisory: Advisory) -> Iterat
             if witnesses[edge.child] == edge.parent
         }
         for name, path, trail in batch:
-            reason = _reason(advisory, path, trail)
-            yield _exposure(revisions[name], path, trail, edges.get(name), reason)
-
-
-def _reason(advisory: Advisory, path: Sequence[str], trail: Trail) -> str:
-    steps = len(path) - 1
-    if steps == 0:
-        return f"marked by {advisory.id}"
-    edges = "1 edge" if steps == 1 else f"{steps} edges"
-    if trail.standing is Standing.MEASURED:
-        return f"the weights show descent over {edges}"
-    if trail.standing is Standing.DECLARED:
-        return f"{trail.step.unmeasured} of {edges} on the way only declared, not measured"
-    return f"can be reached only over an edge that the weights contradict ({edges})"
+            case = Case(
+                reached.advisory, trail.standing, len(path) - 1, trail.step.unmeasured,
+                reached.holds.get(trail.node, 1), len(reached.members),
+                held.doses.get(name), held.basis.get(name),
+            )  # fmt: skip
+            yield _exposure(revisions[name], path, edges.get(name), case)
 
 
 def _exposure(
-    revision: Revision, path: tuple[str, ...], trail: Trail, edge: Derivation | None, reason: str
+    revision: Revision, path: tuple[str, ...], edge: Derivation | None, case: Case
 ) -> Exposure:
-    affected = trail.standing is Standing.MEASURED
+    status, reason = judge(case)
     repo, _ = split_revision_id(revision.id)
+    dose = case.dose
     return Exposure(
         id=revision.id,
-        status=ExposureStatus.AFFECTED if affected else ExposureStatus.UNDER_INVESTIGATION,
+        status=status,
         reason=reason,
+        dose=dose.value if dose else None,
+        dose_low=finite(dose.low) if dose else None,
+        dose_high=finite(dose.high) if dose else None,
+        basis=case.basis,
+        tier=tier(case.advisory.hazard, dose),
         depth=len(path) - 1,
         witness=path[-2] if len(path) > 1 else None,
         relation=edge.relation if edge else None,

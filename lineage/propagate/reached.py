@@ -1,0 +1,76 @@
+"""What can be reached from all that an advisory marks: alone, or only where its members meet."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+
+from lineage.domain.advisory import Advisory
+from lineage.graph.refs import marked
+from lineage.graph.store import Node, Store
+from lineage.propagate.search import Adjacency, Standing, Trail, search
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """All that can be reached from what an advisory marks.
+
+    `members`: the revisions marked, for a colluding set one collection for each member. `holds`
+    counts, for such a set, how many of its members each node descends from.
+    """
+
+    advisory: Advisory
+    members: tuple[tuple[str, ...], ...]
+    trails: Mapping[Node, Trail]
+    complete: bool = True
+    holds: Mapping[Node, int] = field(default_factory=dict)
+
+    def descends(self) -> list[Node]:
+        """Return what descends from all members over measured edges."""
+        wanted = len(self.members)
+        return [
+            node
+            for node, trail in self.trails.items()
+            if trail.standing is Standing.MEASURED and self.holds.get(node, wanted) == wanted
+        ]
+
+
+def reach(
+    store: Store, adjacency: Adjacency, advisory: Advisory, limit: int | None = None
+) -> Reached:
+    """Search from what an advisory marks; a withdrawn one reaches nothing.
+
+    Of a set a node's trail is that from the member to which it is tied the least: the set is there
+    only as surely as its last member.
+    """
+    if advisory.withdrawn is not None:
+        return Reached(advisory, ((),), {})
+    if not advisory.together:
+        names = tuple(marked(store, advisory))
+        trails, complete = search(adjacency, list(store.nodes(names).values()), limit=limit)
+        return Reached(advisory, (names,), trails, complete)
+    members = tuple(
+        tuple(marked(store, advisory.model_copy(update={"targets": (target,)})))
+        for target in advisory.targets
+    )
+    joined: dict[Node, Trail] = {}
+    holds: Counter[Node] = Counter()
+    whole = True
+    for names in members:
+        trails, complete = search(adjacency, list(store.nodes(names).values()), limit=limit)
+        whole = whole and complete
+        for node, trail in trails.items():
+            holds[node] += 1
+            old = joined.get(node)
+            if old is None or _weaker(trail, old):
+                joined[node] = trail
+    kept = dict(islice(joined.items(), limit))
+    return Reached(advisory, members, kept, whole and len(kept) == len(joined), holds)
+
+
+def _weaker(new: Trail, old: Trail) -> bool:
+    return (new.standing, new.step.depth, new.step.cost) > (
+        old.standing,
+        old.step.depth,
+        old.step.cost,
+    )
