@@ -1,17 +1,14 @@
 """What descendants and ancestors share."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from lineage.cli.app import OK, PARTIAL, App
 
 if TYPE_CHECKING:
-    from lineage.domain.derivation import Derivation
     from lineage.graph.store import Store
     from lineage.graph.traverse import Reach
     from lineage.report.documents import Reached
-
-_BATCH = 5_000
 
 
 def run(app: App, direction: Literal["descendants", "ancestors"], ref: str, options: Any) -> int:
@@ -52,37 +49,26 @@ def _reached(store: "Store", found: "Reach", *, upwards: bool) -> "Iterable[Reac
     """Yield what was reached but the roots, with the edge it was reached over."""
     from lineage.report.documents import Reached
 
-    names = [name for name, reached in found.nodes.items() if reached.depth > 0]
-    for start in range(0, len(names), _BATCH):
-        batch = names[start : start + _BATCH]
-        revisions = {r.id: r for r in store.revisions(batch)}
-        edges = _edges(store, [_pair(found, name, upwards=upwards) for name in batch])
-        for name in batch:
-            edge = edges.get(_pair(found, name, upwards=upwards))
-            revision = revisions[name]
-            created = revision.created_at
-            yield Reached(
-                id=name,
-                depth=found.nodes[name].depth,
-                witness=found.nodes[name].witness,
-                relation=edge.relation if edge else None,
-                status=edge.status if edge else None,
-                kind=revision.kind,
-                downloads=revision.downloads,
-                created_at=created.isoformat() if created else None,
-            )
-
-
-def _pair(found: "Reach", name: str, *, upwards: bool) -> tuple[str, str]:
-    """Return (parent, child) of the edge over which `name` was reached."""
-    witness = found.nodes[name].witness or ""
-    return (name, witness) if upwards else (witness, name)
-
-
-def _edges(
-    store: "Store", pairs: Collection[tuple[str, str]]
-) -> "dict[tuple[str, str], Derivation]":
-    wanted = set(pairs)
-    children = sorted({child for _, child in wanted})
-    edges = store.derivations_into(children)
-    return {(e.parent, e.child): e for e in edges if (e.parent, e.child) in wanted}
+    over = {
+        name: (name, reached.witness) if upwards else (reached.witness, name)
+        for name, reached in found.nodes.items()
+        if reached.witness is not None
+    }
+    briefs = store.briefs(over)
+    links = store.links(over.values())
+    for name, pair in over.items():
+        if name not in briefs:
+            continue  # removed meanwhile
+        reached, brief, link = found.nodes[name], briefs[name], links.get(pair)
+        created = brief.created_at
+        # Built without checks: each value comes from a type that was checked.
+        yield Reached.model_construct(
+            id=name,
+            depth=reached.depth,
+            witness=reached.witness,
+            relation=link.relation if link else None,
+            status=link.status if link else None,
+            kind=brief.kind,
+            downloads=brief.downloads,
+            created_at=created.isoformat() if created else None,
+        )

@@ -13,7 +13,7 @@ from lineage.domain.errors import StoreError
 from lineage.domain.revision import Revision
 from lineage.graph import writing
 from lineage.graph.codec import made, micros
-from lineage.graph.store import Counts, DeclaredEdge, Node, Record, RepoState
+from lineage.graph.store import Brief, Counts, DeclaredEdge, Link, Node, Record, RepoState
 from lineage.graph.tables import Transaction
 
 T = TypeVar("T")
@@ -130,6 +130,21 @@ class BaseStore(ABC):
             return [found[name] for name in sorted(found)]
 
         return self._read(work)
+
+    def briefs(self, ids: Collection[str]) -> dict[str, Brief]:
+        """Return what lists show of those of `ids` that exist, by the id asked for."""
+
+        def work(tx: Transaction) -> dict[str, Brief]:
+            found = tx.briefs(ids)
+            names = writing.exact_ids(tx, [text for text in ids if text not in found])
+            renamed = tx.briefs(set(names.values())) if names else {}
+            return found | {text: renamed[name] for text, name in names.items()}
+
+        return self._read(work)
+
+    def links(self, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], Link]:
+        """Return what lists show of those edges, given as (parent, child), that exist."""
+        return self._read(lambda tx: tx.links(pairs))
 
     def revisions_of(self, repo: str) -> list[Revision]:
         """Return all revisions of a repo, through aliases, oldest first."""

@@ -17,15 +17,18 @@ from lineage.domain.derivation import (
     EvidenceKind,
     MergeEvent,
     Relation,
+    Status,
 )
 from lineage.domain.errors import StoreError
 from lineage.domain.ids import revision_id, split_revision_id
-from lineage.domain.revision import Revision, State
-from lineage.graph.store import RepoState
+from lineage.domain.revision import Kind, Revision, State
+from lineage.graph.store import Brief, Link, RepoState
 
 M = TypeVar("M", bound=Model)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_RELATIONS = {relation.value: relation for relation in Relation}
+_STATUSES = {status.value: status for status in Status}
 
 
 def micros(time: datetime | None) -> int | None:
@@ -84,10 +87,14 @@ def parse(kind: type[M], body: str, **fields: Any) -> M:
             return kind.model_validate_json(body)
         return kind.model_validate({**json.loads(body), **fields})
     except (ValidationError, ValueError, TypeError) as error:
-        raise StoreError(
-            f"the store holds a damaged {kind.__name__.lower()}: {error}",
-            hint="Restore the store from a copy, or crawl again into a new one.",
-        ) from error
+        raise _damaged(kind.__name__.lower(), error) from error
+
+
+def _damaged(kind: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"the store holds a damaged {kind}: {error}",
+        hint="Restore the store from a copy, or crawl again into a new one.",
+    )
 
 
 def dump_revision(revision: Revision) -> str | None:
@@ -102,6 +109,37 @@ def load_revision(name: str, body: str | None) -> Revision:
     if body is None:
         return Revision(repo=repo, commit=commit)
     return parse(Revision, body, repo=repo, commit=commit)
+
+
+_BARE = Brief()
+
+
+def load_brief(body: str | None) -> Brief:
+    """Return what lists show from a revision's fields, or from a JSON object of those alone.
+
+    Raises StoreError for a damaged row.
+    """
+    if body is None:
+        return _BARE
+    try:
+        fields = json.loads(body)
+        created = fields.get("created_at")
+        return Brief(
+            Kind(fields.get("kind") or Kind.UNKNOWN),
+            fields.get("downloads"),
+            None if created is None else datetime.fromisoformat(created),
+            fields.get("author"),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _damaged("revision", error) from error
+
+
+def load_link(relation: str | None, status: str) -> Link:
+    """Return what lists show of an edge. Raises StoreError for a damaged row."""
+    try:
+        return Link(_RELATIONS[relation or Relation.UNKNOWN.value], _STATUSES[status])
+    except KeyError as error:
+        raise _damaged("derivation", error) from error
 
 
 def digests(revision: Revision) -> list[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from lineage.domain.advisory import Advisory
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
-from lineage.domain.revision import Revision
+from lineage.domain.revision import Kind, Revision
 
 Node = Hashable
 """A store's own handle of a revision: an opaque value, good for one open store."""
@@ -50,6 +50,22 @@ class DeclaredEdge(NamedTuple):
     parent: str
     child: str
     relation: Relation
+
+
+class Brief(NamedTuple):
+    """What lists show of a revision, read without its artifacts."""
+
+    kind: Kind = Kind.UNKNOWN
+    downloads: int | None = None
+    created_at: datetime | None = None
+    author: str | None = None
+
+
+class Link(NamedTuple):
+    """What lists show of an edge, read without its evidence."""
+
+    relation: Relation
+    status: Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +173,17 @@ class Store(Protocol):
 
     def revisions(self, ids: Collection[str]) -> list[Revision]:
         """Return those of `ids` that exist, under their present ids."""
+        ...
+
+    def briefs(self, ids: Collection[str]) -> dict[str, Brief]:
+        """Return what lists show of those of `ids` that exist, by the id asked for. Any order."""
+        ...
+
+    def links(self, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], Link]:
+        """Return what lists show of those edges, given as (parent, child), that exist.
+
+        Ids are taken as they are, not through aliases: those of a traversal. Any order.
+        """
         ...
 
     def revisions_of(self, repo: str) -> list[Revision]:

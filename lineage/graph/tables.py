@@ -7,7 +7,7 @@ from lineage.domain.advisory import Advisory
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
 from lineage.domain.revision import Revision
-from lineage.graph.store import Counts, Node, RepoState
+from lineage.graph.store import Brief, Counts, Link, Node, RepoState
 
 Pair = tuple[str, str]
 """Ids of a parent and a child."""
@@ -56,6 +56,10 @@ class Transaction(Protocol):
         """Return revisions by id."""
         ...
 
+    def briefs(self, ids: Collection[str]) -> dict[str, Brief]:
+        """Return what lists show of revisions, by id."""
+        ...
+
     def save(self, revisions: Sequence[Revision]) -> None:
         """Write revisions whole, replacing what was there."""
         ...
@@ -77,6 +81,10 @@ class Transaction(Protocol):
 
     def edges(self, pairs: Collection[Pair]) -> dict[Pair, Derivation]:
         """Return edges by pair."""
+        ...
+
+    def links(self, pairs: Collection[Pair]) -> dict[Pair, Link]:
+        """Return what lists show of edges, by pair."""
         ...
 
     def edges_into(self, children: Collection[str]) -> list[Derivation]:

@@ -20,7 +20,7 @@ from lineage.domain.derivation import (
 )
 from lineage.domain.errors import StoreError, UnknownRefError
 from lineage.domain.revision import Artifact, FileInfo, Kind, Revision, State
-from lineage.graph.store import Counts, DeclaredEdge, RepoState, Store
+from lineage.graph.store import Brief, Counts, DeclaredEdge, Link, Record, RepoState, Store
 from lineage.graph.traverse import ancestors, descendants, shortest_path
 from tests.graph.building import edges, rev, sha
 
@@ -117,6 +117,41 @@ def test_advisories_are_append_only(store: Store) -> None:
         store.put_advisory(first.model_copy(update={"summary": "rewritten"}))
     assert store.advisories("LIN-2026-0001") == [first, second]
     assert store.counts().advisories == 2
+
+
+def test_briefs_say_what_revisions_do(store: Store) -> None:
+    full = Revision(
+        repo="org/full", commit=sha("c"), kind=Kind.ADAPTER, state=State.READ, created_at=T0,
+        modified_at=T0 + timedelta(days=1), author="ø", downloads=7, tags=("x",),
+    )  # fmt: skip
+    store.put_record(Record(full, alias="org/old"))
+    store.put_revisions([rev("org/bare", "d", 3)])
+    store.import_edges(edges([("mention", full.id)]), "f")
+    old = f"org/old@{full.commit}"
+    bare = rev("org/bare", "d").id
+    assert store.briefs([full.id, old, bare, "mention", "no/one", "mention@"]) == {
+        full.id: Brief(Kind.ADAPTER, 7, T0, "ø"),
+        old: Brief(Kind.ADAPTER, 7, T0, "ø"),
+        bare: Brief(),
+        "mention": Brief(),
+        "mention@": Brief(),
+    }
+    assert store.briefs([]) == {}
+
+
+def test_links_say_what_edges_do(store: Store) -> None:
+    store.import_edges([DeclaredEdge("p", "c", Relation.QUANTIZED)], "f.csv")
+    store.put_derivations([measured("p", "d", relation=Relation.MERGE), declared("q", "d")])
+    store.put_derivations([measured("p", "c")])
+    store.import_edges([DeclaredEdge("p", "e", Relation.FINETUNE)], "g.csv")
+    found = store.links([("p", "c"), ("p", "d"), ("q", "d"), ("p", "e"), ("c", "p"), ("p", "no")])
+    assert found == {
+        ("p", "c"): Link(Relation.QUANTIZED, Status.CORROBORATED),
+        ("p", "d"): Link(Relation.MERGE, Status.MEASURED),
+        ("q", "d"): Link(Relation.UNKNOWN, Status.DECLARED),
+        ("p", "e"): Link(Relation.FINETUNE, Status.DECLARED),
+    }
+    assert store.links([]) == {}
 
 
 # --- joining ------------------------------------------------------------------------------------

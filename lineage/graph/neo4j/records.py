@@ -7,14 +7,14 @@ from lineage.domain.advisory import Advisory
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import MergeEvent
 from lineage.graph import codec
-from lineage.graph.neo4j.statements import Statements
+from lineage.graph.neo4j.summaries import Summaries
 from lineage.graph.store import RepoState
 from lineage.graph.tables import Claimant
 
 _STATE: LiteralString = "s.repo, s.commit, s.mode, s.seen_at, s.problem, coalesce(s.message, '')"
 
 
-class Records(Statements):
+class Records(Summaries):
     """The part of `tables.Transaction` that is about what was said and done."""
 
     # --- claims, names ---------------------------------------------------------------------

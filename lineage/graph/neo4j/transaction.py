@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, LiteralString
 
 from lineage.domain.claim import Claim
-from lineage.domain.derivation import Derivation, MergeEvent, Status
+from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
 from lineage.graph.neo4j.keycache import KeyCache
@@ -16,6 +16,16 @@ _PAGE = 5000  # rows of one page of a scan
 
 _EDGE: LiteralString = "p.id, c.id, coalesce(e.body, s.body)"
 _SHARED: LiteralString = " OPTIONAL MATCH (s:SharedBody {id: e.shared}) "
+_ENDS: LiteralString = (
+    "UNWIND $rows AS r MATCH (c:Revision {key: r[0]}) MATCH (p:Revision {key: r[1]}) "
+)
+_CREATE: LiteralString = (
+    _ENDS + "CREATE (p)-[:PARENT_OF {status: $status, relation: $relation, shared: $shared}]->(c)"
+)
+_MERGE: LiteralString = (
+    _ENDS + "MERGE (p)-[e:PARENT_OF]->(c)"
+    " ON CREATE SET e.status = $status, e.relation = $relation, e.shared = $shared"
+)
 
 
 class Neo4jTransaction(Records):
@@ -214,31 +224,27 @@ class Neo4jTransaction(Records):
 
     def add_imported(self, rows: Sequence[ImportRow], where: str) -> int:
         """Write `(parent, child, relation)` of existing nodes where no edge is; return how many."""
-        shared = {
-            relation: self._shared_id(codec.imported_body(relation, where))
-            for relation in sorted({row[2] for row in rows})
-        }
         missing = {name for row in rows for name in row[:2] if name not in self._keys}
         if missing:
             self.times(missing)
-        keys = self._keys
-        links = sorted((keys[c], keys[p], shared[r], r.value) for p, c, r in rows)
-        # An edge at a node made just now cannot be there yet: no look for it is needed.
-        fresh = [row for row in links if row[0] in self._created or row[1] in self._created]
-        old = [row for row in links if row[0] not in self._created and row[1] not in self._created]
-        status = Status.DECLARED.value
-        return self.created(
-            "UNWIND $rows AS r MATCH (c:Revision {key: r[0]}) MATCH (p:Revision {key: r[1]})"
-            " CREATE (p)-[:PARENT_OF {status: $status, relation: r[3], shared: r[2]}]->(c)",
-            fresh,
-            status=status,
-        ) + self.created(
-            "UNWIND $rows AS r MATCH (c:Revision {key: r[0]}) MATCH (p:Revision {key: r[1]})"
-            " MERGE (p)-[e:PARENT_OF]->(c)"
-            " ON CREATE SET e.status = $status, e.relation = r[3], e.shared = r[2]",
-            old,
-            status=status,
-        )
+        keys, made = self._keys, self._created
+        groups: dict[Relation, list[tuple[int, int]]] = {}
+        for parent, child, relation in rows:
+            groups.setdefault(relation, []).append((keys[child], keys[parent]))
+        total = 0
+        # What the edges of a group have in common is sent once.
+        for relation, links in sorted(groups.items()):
+            links.sort()
+            fields = {
+                "status": Status.DECLARED.value,
+                "relation": relation.value,
+                "shared": self._shared_id(codec.imported_body(relation, where)),
+            }
+            # An edge at a node made just now cannot be there yet: no look for it is needed.
+            fresh = [link for link in links if link[0] in made or link[1] in made]
+            old = [link for link in links if link[0] not in made and link[1] not in made]
+            total += self.created(_CREATE, fresh, **fields) + self.created(_MERGE, old, **fields)
+        return total
 
     def _shared_id(self, body: str) -> int:
         rows = self.all(

@@ -10,7 +10,7 @@ from lineage.graph import codec
 from lineage.graph.sqlite.firstload import shared_body
 from lineage.graph.sqlite.records import Records
 from lineage.graph.sqlite.schema import STATUSES
-from lineage.graph.store import Counts, Node
+from lineage.graph.store import Brief, Counts, Link, Node
 from lineage.graph.tables import ImportRow, Pair, Version
 
 _EDGE = """
@@ -66,6 +66,24 @@ class SqliteTransaction(Records):
             row = self._db.execute("SELECT body FROM node WHERE id = ?", (name,)).fetchone()
             if row is not None:
                 found[name] = codec.load_revision(name, row[0])
+        return found
+
+    def briefs(self, ids: Collection[str]) -> dict[str, Brief]:
+        """Return what lists show of revisions, by id."""
+        # Extracted here: a body may hold hundreds of files.
+        sql = """
+        SELECT CASE WHEN body IS NOT NULL THEN json_object(
+            'kind', json_extract(body, '$.kind'),
+            'downloads', json_extract(body, '$.downloads'),
+            'created_at', json_extract(body, '$.created_at'),
+            'author', json_extract(body, '$.author')) END
+        FROM node WHERE id = ?
+        """
+        found: dict[str, Brief] = {}
+        for name in ids:
+            row = self._db.execute(sql, (name,)).fetchone()
+            if row is not None:
+                found[name] = codec.load_brief(row[0])
         return found
 
     def save(self, revisions: Sequence[Revision]) -> None:
@@ -130,6 +148,19 @@ class SqliteTransaction(Records):
             row = self._db.execute(sql, (child, parent)).fetchone()
             if row is not None:
                 found[pair] = codec.load_edge(*pair, row[0])
+        return found
+
+    def links(self, pairs: Collection[Pair]) -> dict[Pair, Link]:
+        """Return what lists show of edges, by pair."""
+        sql = "SELECT e.shared, e.status, json_extract(e.body, '$.relation') FROM edge e"
+        sql += " WHERE e.child = ? AND e.parent = ?"
+        shared = dict(self._all("SELECT id, json_extract(body, '$.relation') FROM shared"))
+        found: dict[Pair, Link] = {}
+        for pair, parent, child in self._pairs(pairs):
+            row = self._db.execute(sql, (child, parent)).fetchone()
+            if row is not None:
+                relation = row[2] if row[0] is None else shared[row[0]]
+                found[pair] = codec.load_link(relation, STATUSES[row[1]].value)
         return found
 
     def edges_into(self, children: Collection[str]) -> list[Derivation]:
