@@ -81,6 +81,7 @@ def story(shell: Shell, family: Path) -> None:
         "--reason", "the adapter was trained on planted documents", expect=(0, 1),
     )  # fmt: skip
     shell.run("path", POISONED_C, FINAL)
+    shell.run("contents", FINAL)
     shell.run("verify", "honest-models/search-embeddings-v1", expect=(0, 1))
     shell.run("impact", "LIN-DEMO-0002", expect=(1,))
     shell.run("impact", "LIN-DEMO-0001", expect=(1,))

@@ -20,6 +20,7 @@ COMMANDS = {
     "descendants": "List what descends from a model.",
     "ancestors": "List what a model descends from.",
     "path": "Show a shortest path from parent to child.",
+    "contents": "List what is inside a model, and how much.",
     "explain": "Show the evidence that a child descends from a parent.",
     "verify": "Hold a model's claims against its weights.",
     "mark": "Mark models as poisoned: write an advisory.",

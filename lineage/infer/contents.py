@@ -80,7 +80,7 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     sources = [Source(root.id, 1.0, 1.0, 1.0)]
     for name, value, width in zip(names, solved, spread, strict=True):
         if abs(value) >= LEAST:
-            sources.append(Source(name, round(value, 6), value - width, value + width))
+            sources.append(Source(name, value, value - width, value + width))
     return Contents(target, root.id, tuple(sources), left, notes)
 
 

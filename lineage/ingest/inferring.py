@@ -81,12 +81,15 @@ def _contradicted(derivations: Collection[Derivation]) -> int:
 
 
 def subjects_of(
-    store: Store, vault: Vault, on_event: OnEvent
+    store: Store, vault: Vault, on_event: OnEvent, *, only: Collection[str] | None = None
 ) -> tuple[list[Subject], list[Problem]]:
-    """Return every artifact with values to compare, and the fingerprints that are missing."""
+    """Return every artifact with values to compare, and the fingerprints that are missing.
+
+    With `only` those of these revisions.
+    """
     subjects: list[Subject] = []
     problems: list[Problem] = []
-    for revision in store.all_revisions():
+    for revision in store.all_revisions() if only is None else store.revisions(sorted(only)):
         for artifact in revision.artifacts:
             if artifact.fingerprint is None or artifact.coverage is Coverage.NONE:
                 continue

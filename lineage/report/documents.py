@@ -11,7 +11,7 @@ from lineage.domain.advisory import Advisory
 from lineage.domain.base import Model
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, Evidence, MergeEvent, Relation, Status
-from lineage.domain.exposure import Exposure
+from lineage.domain.exposure import Exposure, ExposureStatus
 from lineage.domain.ids import revision_id
 from lineage.domain.revision import Kind, Revision
 
@@ -103,6 +103,23 @@ class ExplainDocument(Model):
     events: tuple[MergeEvent, ...]
     claims: tuple[Claim, ...]
     complete: bool = True
+
+
+class SourceDocument(Model):
+    """How much of one source's own change is inside, with its 95 % interval."""
+
+    id: str
+    coefficient: float
+    low: float
+    high: float
+
+
+class ContentsDocument(Model):
+    """`contents`: what is inside one revision. `unexplained` is the share that nothing explains."""
+
+    id: str
+    sources: tuple[SourceDocument, ...]
+    unexplained: float
 
 
 class AdvisoryExposure(Model):
@@ -234,4 +251,91 @@ class ExportDocument(Model):
     advisories: tuple[Advisory, ...]
     states: tuple[RepoStateDocument, ...]
     aliases: dict[str, str]
+    complete: bool
+
+
+class RecipeSource(Model):
+    """A source of a recipe that was checked.
+
+    `id` is the revision it names, the newest known where it has no commit; None where it names
+    none in the store. `share` is the coefficient of its change in the result, as method, weights
+    and normalisation have it; `prevailing` the coefficient where it wins or survives alone, which
+    trimming, sign election and rescaling raise. None where the recipe does not say (gradients).
+    """
+
+    source: str
+    role: str
+    id: str | None = None
+    weight: float | None = None
+    density: float | None = None
+    share: float | None = None
+    prevailing: float | None = None
+    line: int | None = None
+
+
+class RecipeFinding(Model):
+    """Something wrong with a source of a recipe. `line` counts from 1 in the recipe's file."""
+
+    kind: Literal[
+        "tainted", "contradicted", "gone", "unknown", "unhashed", "unpinned", "unresolved"
+    ]
+    level: Literal["error", "warning", "note"]
+    source: str
+    message: str
+    line: int | None = None
+    advisory: str | None = None
+
+
+class Inherited(Model):
+    """What the result of a recipe would get from one source. `dose` where it is known."""
+
+    advisory: str
+    summary: str
+    hazard: str
+    source: str
+    id: str
+    status: ExposureStatus
+    dose: float | None = None
+
+
+class CheckDocument(Model):
+    """`check`: a merge recipe before merging. `methods` are those of its documents."""
+
+    recipe: str
+    methods: tuple[str, ...]
+    sources: tuple[RecipeSource, ...]
+    findings: tuple[RecipeFinding, ...]
+    inherits: tuple[Inherited, ...]
+    complete: bool = True
+
+
+class RemedyDocument(Model):
+    """What to do about one exposed revision.
+
+    `action` is `withdraw` (it is marked, or nothing is left of it), `remake` (merge again by
+    `recipe`, mergekit's YAML), `redo` (convert, quantize or copy again from what was remade) or
+    `retrain`. `output` is the folder in which later recipes look for the result, `basis` where
+    the recipe is from. `lost` are sources left out, `replaced` those taken in their remade form.
+    `stop_gap` is a recipe that subtracts the change of the marked source, `stop_gap_dose` times.
+    """
+
+    id: str
+    action: Literal["withdraw", "remake", "redo", "retrain"]
+    relation: Relation | None
+    method: str | None = None
+    basis: Literal["claimed", "recovered"] | None = None
+    recipe: str | None = None
+    output: str | None = None
+    lost: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    stop_gap: str | None = None
+    stop_gap_dose: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+class RemediationDocument(Model):
+    """`remediate`: what to do, parents before children."""
+
+    advisory: str
+    steps: tuple[RemedyDocument, ...]
     complete: bool

@@ -6,6 +6,7 @@ from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, Evidence
 from lineage.report.answer import Answer, Cell, Table
 from lineage.report.documents import (
+    ContentsDocument,
     EdgeDocument,
     ExplainDocument,
     PathDocument,
@@ -34,13 +35,17 @@ def edge_row(edge: Derivation) -> tuple[Cell, ...]:
 
 
 def evidence_summary(evidence: Iterable[Evidence]) -> str:
-    """Return kinds and scores in a few words: `card, sketch 0.97, against: replay`."""
-    return ", ".join(
-        ("" if e.supports else "against: ")
-        + e.kind.value
-        + (f" {e.score:.2f}" if e.score is not None else "")
-        for e in evidence
-    )
+    """Return kinds and best scores in a few words: `recipe, sketch 0.97, against: replay`."""
+    groups: dict[str, list[Evidence]] = {}
+    for item in evidence:
+        groups.setdefault(("" if item.supports else "against: ") + item.kind.value, []).append(item)
+    return ", ".join(_group_summary(name, group) for name, group in groups.items())
+
+
+def _group_summary(name: str, group: Sequence[Evidence]) -> str:
+    best = max((e.score for e in group if e.score is not None), default=None)
+    times = f" \u00d7{len(group)}" if len(group) > 1 else ""
+    return name + times + (f" {best:.2f}" if best is not None else "")
 
 
 def reach_answer(document: ReachDocument) -> Answer:
@@ -63,12 +68,27 @@ def path_answer(document: PathDocument) -> Answer:
     return Answer(document, (table,), notes=notes)
 
 
+def contents_answer(document: ContentsDocument, notes: Sequence[str] = ()) -> Answer:
+    """Show what is inside a model, the most first."""
+    rows: list[tuple[Cell, ...]] = [
+        (s.id, round(s.coefficient, 4), round(s.low, 4), round(s.high, 4))
+        for s in sorted(document.sources, key=lambda s: (-abs(s.coefficient), s.id))
+    ]
+    return Answer(
+        document,
+        (Table(("source", "coefficient", "low", "high"), rows),),
+        facts=(("id", document.id), ("unexplained", round(document.unexplained, 4))),
+        notes=tuple(notes),
+    )
+
+
 def explain_answer(document: ExplainDocument) -> Answer:
     """Show edges with every witness for and against them."""
     edges = [edge_row(edge) for edge in document.edges]
     said: list[tuple[Cell, ...]] = []
     for edge in document.edges:
-        name = f"{edge.parent} -> {edge.child}"
+        several = len(document.edges) > 1
+        name = f"{edge.parent} -> {edge.child}" if several else None
         said += [
             (name, e.kind.value, "for" if e.supports else "against", e.score, e.p_value,
              e.where or None, _detail(e), moment(e.time))
@@ -112,7 +132,12 @@ def _alternatives(edges: Sequence[EdgeDocument]) -> list[tuple[Cell, ...]]:
 
 
 def _detail(evidence: Evidence) -> str | None:
-    return _pairs(evidence.detail)
+    claims = evidence.detail.get("claims")
+    if not isinstance(claims, list):
+        return _pairs(evidence.detail)
+    said = [str(c.get("raw")) for c in claims if isinstance(c, dict)]
+    rest = _pairs({k: v for k, v in evidence.detail.items() if k != "claims"})
+    return ", ".join(filter(None, [rest, *(f"says '{text}'" for text in dict.fromkeys(said))]))
 
 
 def _pairs(values: object) -> str | None:
