@@ -1,6 +1,5 @@
 """What every command needs: the store, the home, references, output."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,11 +81,13 @@ class App:
             )
         return sorted(found)
 
-    def emit(self, answer: "Answer", format_: str) -> None:
-        """Write an answer to stdout."""
+    def emit(self, answer: "Answer", format_: str, output: Path | None = None) -> None:
+        """Write an answer to stdout, or to a file."""
+        from lineage.cli.output import write_to
         from lineage.report.answer import reporter
 
-        reporter(format_).write(answer, sys.stdout)
+        writer = reporter(format_)
+        write_to(output, lambda out: writer.write(answer, out))
 
     def say(self, text: str) -> None:
         """Tell something on stderr."""

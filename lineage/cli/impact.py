@@ -1,11 +1,21 @@
 """`lineage impact`."""
 
 from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lineage.cli.app import App, pass_app, worst
 from lineage.cli.options import UTC_TIME, format_option
+from lineage.cli.output import output_option
+
+if TYPE_CHECKING:
+    from lineage.domain.derivation import Derivation
+    from lineage.domain.exposure import Impact
+    from lineage.graph.store import Store
+
+_BATCH = 5_000
 
 
 @click.command(short_help="List what an advisory exposes, worst first.")
@@ -15,24 +25,39 @@ from lineage.cli.options import UTC_TIME, format_option
     "--limit", type=click.IntRange(min=1), metavar="N",
     help="Stop at N revisions (exit 3 if there are more).",
 )  # fmt: skip
-@format_option("markdown")
+@format_option("markdown", "html", "svg", "dot", "sarif", "cyclonedx", "openvex")
+@output_option
 @pass_app
-def command(
-    app: App, advisory_id: str, as_of: datetime | None, limit: int | None, format_: str
-) -> int:
+def command(app: App, /, advisory_id: str, **options: Any) -> int:
     """List what an advisory exposes, each with its evidence and whom to tell.
+
+    html is one file with a picture; svg and dot are the picture alone; sarif, cyclonedx (1.6) and
+    openvex are for other tools.
 
     affected: the weights show the descent. under_investigation: only declarations do, or the
     weights contradict an edge on every way. Exit status 1 if there is any of either.
     """
     from lineage.propagate.impact import impact
-    from lineage.report.risk_views import impact_answer
+    from lineage.report.impact_view import impact_answer
 
+    as_of: datetime | None = options["as_of"]
+    output: Path | None = options["output"]
     with app.store() as store:
-        found = impact(store, advisory_id, as_of, limit=limit)
+        found = impact(store, advisory_id, as_of, limit=options["limit"])
+        edges = _edges(store, found)
     if not found.complete:
         app.warn(f"there is more: stopped by {found.stopped_by}")
     if found.advisory.withdrawn is not None:
         app.warn(f"{found.advisory.id} is withdrawn: {found.advisory.withdrawn_reason}")
-    app.emit(impact_answer(found), format_)
+    app.emit(impact_answer(found, edges), options["format_"], output)
     return worst(flagged=bool(found.exposures), complete=found.complete)
+
+
+def _edges(store: "Store", found: "Impact") -> "list[Derivation]":
+    """Return the edges into what is exposed."""
+    names = [exposure.id for exposure in found.exposures]
+    return [
+        edge
+        for start in range(0, len(names), _BATCH)
+        for edge in store.derivations_into(names[start : start + _BATCH])
+    ]

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Protocol, TextIO
 
 from lineage.domain.base import Model
+from lineage.domain.derivation import Derivation
 from lineage.domain.errors import UsageError
 
 Cell = str | int | float | bool | None
@@ -24,8 +26,9 @@ class Table:
 class Answer:
     """What a command found: once for programs (`document`), once for people.
 
-    The first of `tables` is the listing that CSV writes. Texts are as they came from outside:
-    every format escapes them for itself.
+    CSV writes `listing`, or else the first of `tables`. `edges` are those into what is listed, for
+    formats that draw them; `texts` are letters under a heading, for pages. All text is as it came
+    from outside: every format escapes it for itself.
     """
 
     document: Model
@@ -33,6 +36,9 @@ class Answer:
     title: str = ""
     facts: tuple[tuple[str, Cell], ...] = ()
     notes: tuple[str, ...] = ()
+    listing: Table | None = None
+    edges: tuple[Derivation, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
 
 
 class Reporter(Protocol):
@@ -43,24 +49,24 @@ class Reporter(Protocol):
         ...
 
 
+_REPORTERS = {
+    "table": ("table_format", "TableReporter"),
+    "json": ("json_format", "JsonReporter"),
+    "csv": ("csv_format", "CsvReporter"),
+    "markdown": ("markdown_format", "MarkdownReporter"),
+    "html": ("html_format", "HtmlReporter"),
+    "svg": ("picture", "SvgReporter"),
+    "dot": ("picture", "DotReporter"),
+    "sarif": ("sarif", "SarifReporter"),
+    "cyclonedx": ("cyclonedx", "CycloneDxReporter"),
+    "openvex": ("openvex", "OpenVexReporter"),
+}
+
+
 def reporter(name: str) -> Reporter:
-    """Return the reporter of a format: `table`, `json`, `csv` or `markdown`."""
-    match name:
-        case "table":
-            from lineage.report.table_format import TableReporter
-
-            return TableReporter()
-        case "json":
-            from lineage.report.json_format import JsonReporter
-
-            return JsonReporter()
-        case "csv":
-            from lineage.report.csv_format import CsvReporter
-
-            return CsvReporter()
-        case "markdown":
-            from lineage.report.markdown_format import MarkdownReporter
-
-            return MarkdownReporter()
-        case _:
-            raise UsageError(f"'{name}' is no format", hint="Give table, json, csv or markdown.")
+    """Return the reporter of a format, a key of _REPORTERS. Raises UsageError for others."""
+    if name not in _REPORTERS:
+        raise UsageError(f"'{name}' is no format", hint=f"Give {', '.join(_REPORTERS)}.")
+    module, kind = _REPORTERS[name]
+    found: Reporter = getattr(import_module(f"lineage.report.{module}"), kind)()
+    return found

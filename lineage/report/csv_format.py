@@ -31,9 +31,9 @@ class CsvReporter:
 
     def write(self, answer: Answer, out: TextIO) -> None:
         """Write a head and one line for each row. Raises UsageError where nothing is listed."""
-        if not answer.tables:
+        table = answer.listing or next(iter(answer.tables), None)
+        if table is None:
             raise UsageError("this answer is no list", hint="Give --format table or json.")
-        table = answer.tables[0]
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(table.columns)
         writer.writerows([csv_cell(cell) for cell in row] for row in table.rows)

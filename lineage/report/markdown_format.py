@@ -30,6 +30,10 @@ class MarkdownReporter:
             out.write("\n")
         for table in answer.tables:
             self._table(table, out)
+        for heading, text in answer.texts:
+            out.write(f"### {escape(heading)}\n\n")
+            out.writelines(f"> {escape(line)}  \n" if line else ">\n" for line in text.split("\n"))
+            out.write("\n")
         for note in answer.notes:
             out.write(f"{escape(note)}\n\n")
 

@@ -1,7 +1,6 @@
 """Views of risk: advisories, impact, what touches a revision, claims against weights."""
 
 from lineage.domain.advisory import Advisory
-from lineage.domain.exposure import ExposureStatus, Impact
 from lineage.report.answer import Answer, Cell, Table
 from lineage.report.documents import (
     AdvisoriesDocument,
@@ -17,16 +16,12 @@ from lineage.report.graph_views import (
     edge_row,
     evidence_summary,
 )
+from lineage.report.impact_view import advisory_facts
 from lineage.report.text import day, moment
 
 _ADVISORY_COLUMNS = (
     "id", "severity", "hazard", "targets", "summary", "published", "modified", "withdrawn",
 )  # fmt: skip
-_IMPACT_COLUMNS = (
-    "id", "status", "dose", "dose_low", "dose_high", "depth", "witness", "relation", "downloads",
-    "owner", "reason", "evidence",
-)  # fmt: skip
-_MOST_OWNERS = 50
 
 
 def advisories_answer(document: AdvisoriesDocument) -> Answer:
@@ -52,73 +47,11 @@ def advisory_answer(document: AdvisoryDocument) -> Answer:
     """Show one advisory and its versions."""
     history = Table(_ADVISORY_COLUMNS, [_advisory_row(a) for a in document.history], "Versions")
     return Answer(
-        document, (history,), title=document.advisory.id, facts=_advisory_facts(document.advisory)
-    )
-
-
-def _advisory_facts(advisory: Advisory) -> tuple[tuple[str, Cell], ...]:
-    facts: list[tuple[str, Cell]] = [
-        ("summary", advisory.summary),
-        ("hazard", advisory.hazard),
-        ("severity", advisory.severity.value),
-        ("marks", ", ".join(f"{t.kind.value} {t.value}" for t in advisory.targets)),
-        ("references", ", ".join(advisory.references) or None),
-        ("published", moment(advisory.published)),
-        ("modified", moment(advisory.modified)),
-    ]
-    if advisory.withdrawn:
-        facts.append(("withdrawn", f"{moment(advisory.withdrawn)}: {advisory.withdrawn_reason}"))
-    return tuple(facts)
-
-
-def impact_answer(document: Impact) -> Answer:
-    """Show what an advisory exposes, and whom to tell."""
-    rows = [
-        (e.id, e.status.value, e.dose, e.dose_low, e.dose_high, e.depth, e.witness,
-         e.relation.value if e.relation else None, e.downloads, e.owner, e.reason,
-         evidence_summary(e.evidence))
-        for e in document.exposures
-    ]  # fmt: skip
-    counts = tuple(
-        (status.value, sum(e.status is status for e in document.exposures))
-        for status in (ExposureStatus.AFFECTED, ExposureStatus.UNDER_INVESTIGATION)
-    )
-    advisory = document.advisory
-    return Answer(
         document,
-        (
-            Table(_IMPACT_COLUMNS, rows, "Exposures", empty="nothing is exposed"),
-            Table(("owner", "models", "downloads"), _owners(document), "Whom to tell"),
-        ),
-        title=f"{advisory.id}: {advisory.summary}",
-        facts=(*_advisory_facts(advisory), *counts),
-        notes=_impact_notes(document),
+        (history,),
+        title=f"{document.advisory.id}: {document.advisory.summary}",
+        facts=advisory_facts(document.advisory),
     )
-
-
-def _owners(document: Impact) -> list[tuple[Cell, ...]]:
-    """Return owners of exposed models, those with most downloads first."""
-    models: dict[str, set[str]] = {}
-    downloads: dict[str, dict[str, int]] = {}
-    for exposure in document.exposures:
-        if exposure.owner:
-            repo = exposure.id.partition("@")[0]
-            models.setdefault(exposure.owner, set()).add(repo)
-            downloads.setdefault(exposure.owner, {})[repo] = exposure.downloads or 0
-    rows = [(owner, len(repos), sum(downloads[owner].values())) for owner, repos in models.items()]
-    return sorted(rows, key=lambda row: (-row[2], -row[1], row[0]))[:_MOST_OWNERS]  # type: ignore[return-value]
-
-
-def _impact_notes(document: Impact) -> tuple[str, ...]:
-    advisory = document.advisory
-    if advisory.withdrawn:
-        return (f"{advisory.id} is withdrawn and exposes nothing: {advisory.withdrawn_reason}",)
-    notes = []
-    if not document.exposures:
-        notes.append("nothing that it marks is in the store (yet)")
-    if not document.complete:
-        notes.append(f"not whole: stopped by {document.stopped_by}")
-    return tuple(notes)
 
 
 def show_answer(document: ShowDocument) -> Answer:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from lineage.report.answer import Answer, Cell, Table
-from lineage.report.text import clean, number
+from lineage.report.text import clean, number, short
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _MOST_RICH_ROWS = 2_000  # rich lays out some thousand rows a second
+# Where an id may go on in the next line, in the order in which breaks are tried.
+_BREAKS = ("@", "/", "-")
 _COLOURS = {
     "affected": "bold red",
     "contradicted": "bold red",
@@ -42,7 +44,7 @@ def shown(cell: Cell) -> str:
         return "-"
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return clean(cell) if isinstance(cell, str) else number(cell)
+    return short(clean(cell)) if isinstance(cell, str) else number(cell)
 
 
 def told(table: Table) -> Table:
@@ -76,7 +78,7 @@ def _plain_table(table: Table) -> list[str]:
     table = told(table)
     rows = [table.columns, *(tuple(shown(cell) for cell in row) for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = [_is_number(table, index) for index in range(len(table.columns))]
+    right = [is_number(table, index) for index in range(len(table.columns))]
     for row in rows:
         cells = [
             cell.rjust(width) if to_right else cell.ljust(width)
@@ -86,7 +88,8 @@ def _plain_table(table: Table) -> list[str]:
     return head
 
 
-def _is_number(table: Table, index: int) -> bool:
+def is_number(table: Table, index: int) -> bool:
+    """Tell whether a column holds nothing but numbers."""
     values = [row[index] for row in table.rows if row[index] is not None]
     return bool(values) and all(isinstance(v, int | float) for v in values)
 
@@ -125,16 +128,69 @@ def _rich_facts(console: "Console", facts: Sequence[tuple[str, Cell]]) -> None:
 
 
 def _rich_table(console: "Console", table: Table) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table as Grid
     from rich.text import Text
 
     table = told(table)
     title = Text(clean(table.title), style="bold") if table.title else None
-    grid = Grid(title=title, title_justify="left", header_style="bold")
+    grid = Grid(
+        title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    rows, widths = _fit([[shown(cell) for cell in row] for row in table.rows], table, console.width)
     for index, name in enumerate(table.columns):
-        side: Literal["left", "right"] = "right" if _is_number(table, index) else "left"
-        grid.add_column(name.replace("_", " "), overflow="fold", justify=side)
-    for row in table.rows:
-        texts = [shown(cell) for cell in row]
-        grid.add_row(*(Text(text, style=_COLOURS.get(text, "")) for text in texts))
+        side: Literal["left", "right"] = "right" if is_number(table, index) else "left"
+        grid.add_column(name.replace("_", " "), overflow="fold", justify=side, width=widths[index])
+    for row in rows:
+        grid.add_row(*(Text(text, style=_COLOURS.get(text, "")) for text in row))
     console.print(grid)
+
+
+def _fit(
+    rows: list[list[str]], table: Table, width: int
+) -> tuple[list[list[str]], list[int | None]]:
+    """Return the rows with long words broken at the joints of ids, as far as the width asks for.
+
+    With them the width of each column, no less than its longest word where there is room.
+    """
+    room = width - 2 * len(table.columns) - 1
+    for joint in (*_BREAKS, ""):
+        words = [
+            max(len(w) for t in (*column, *name.split("_")) for w in t.split() or [""])
+            for column, name in zip(zip(*rows, strict=True), table.columns, strict=True)
+        ]
+        if sum(words) <= room:
+            return rows, [*_widths(rows, words, room)]
+        if joint:
+            widest = max(words)
+            rows = [
+                [
+                    _broken(text, joint) if longest * 2 > widest else text
+                    for text, longest in zip(row, words, strict=True)
+                ]
+                for row in rows
+            ]
+    return rows, [None] * len(table.columns)
+
+
+def _widths(rows: list[list[str]], words: list[int], room: int) -> list[int]:
+    """Share what room is left over the columns, those that need least first."""
+    spare = room - sum(words)
+    needs = [
+        max(len(line) for text in column for line in text.split("\n")) - word
+        for column, word in zip(zip(*rows, strict=True), words, strict=True)
+    ]
+    widths = list(words)
+    order = sorted(range(len(words)), key=lambda index: needs[index])
+    for place, index in enumerate(order):
+        given = max(0, min(needs[index], spare // (len(order) - place)))
+        widths[index] += given
+        spare -= given
+    return widths
+
+
+def _broken(text: str, joint: str) -> str:
+    """Return `text` with a new line at each joint inside its longer words."""
+    new = f"\n{joint}" if joint == "@" else f"{joint}\n"
+    return " ".join(w.replace(joint, new) if len(w) > 20 else w for w in text.split(" "))

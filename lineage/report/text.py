@@ -1,6 +1,9 @@
 """Text from outside, made safe to show."""
 
+import re
 from datetime import UTC, datetime
+
+_COMMIT = re.compile(r"@([0-9a-f]{12})(?:[0-9a-f]{52}|[0-9a-f]{28})(?![0-9a-f])")
 
 
 def clean(text: str) -> str:
@@ -20,6 +23,11 @@ def _written_out(code: int) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def short(text: str) -> str:
+    """Return `text` with each commit of a revision id cut to 12 digits, which a REF may be too."""
+    return _COMMIT.sub(r"@\1", text)
 
 
 def number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The whole graph in one file: JSON, GraphML, DOT, CSV. Streams: memory does not grow with it."""
+"""The whole graph in one file, item by item: memory does not grow with it."""
 
 from typing import Protocol, TextIO
 
@@ -15,7 +15,7 @@ class Exporter(Protocol):
 
 
 def exporter(name: str) -> Exporter:
-    """Return the exporter of a format: `json`, `graphml`, `dot` or `csv`."""
+    """Return the exporter of a format: `json`, `graphml`, `dot`, `csv` or `cyclonedx`."""
     match name:
         case "json":
             from lineage.report.export.json_graph import export_json
@@ -33,5 +33,11 @@ def exporter(name: str) -> Exporter:
             from lineage.report.export.csv_graph import export_csv
 
             return export_csv
+        case "cyclonedx":
+            from lineage.report.export.bom import export_cyclonedx
+
+            return export_cyclonedx
         case _:
-            raise UsageError(f"'{name}' is no format", hint="Give json, graphml, dot or csv.")
+            raise UsageError(
+                f"'{name}' is no format", hint="Give json, graphml, dot, csv or cyclonedx."
+            )

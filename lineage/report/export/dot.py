@@ -17,16 +17,16 @@ def export_dot(store: Store, out: TextIO) -> None:
     """Write one line for each revision and each edge."""
     out.write("digraph lineage {\n  node [shape=box];\n")
     for revision in store.all_revisions():
-        out.write(f"  {_quoted(revision.id)} [kind={_quoted(revision.kind.value)}];\n")
+        out.write(f"  {quoted(revision.id)} [kind={quoted(revision.kind.value)}];\n")
     for edge in store.all_derivations():
         status = edge.status.value
         out.write(
-            f"  {_quoted(edge.parent)} -> {_quoted(edge.child)}"
-            f" [label={_quoted(edge.relation.value)}, style={_STYLE[status]}];\n"
+            f"  {quoted(edge.parent)} -> {quoted(edge.child)}"
+            f" [label={quoted(edge.relation.value)}, style={_STYLE[status]}];\n"
         )
     out.write("}\n")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     r"""Return a DOT string. A backslash is doubled: labels know escapes such as `\N`."""
     return '"' + clean(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
