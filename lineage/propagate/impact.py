@@ -8,13 +8,12 @@ from lineage.domain.derivation import Derivation
 from lineage.domain.exposure import Exposure, ExposureStatus, Impact
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
-from lineage.graph.refs import marked
 from lineage.graph.store import Store
 from lineage.propagate.advisories import current, get
 from lineage.propagate.hazards import tier
 from lineage.propagate.holding import Gauge, Holding, Marked, finite, holdings
 from lineage.propagate.judge import Case, judge
-from lineage.propagate.reached import Reached, reach
+from lineage.propagate.reached import Reached, look_up, members_of, reach
 from lineage.propagate.search import Adjacency, Trail, batches, search
 
 _BATCH = 5_000
@@ -67,22 +66,18 @@ def touching(
     """
     standing = [a for a in current(store, as_of) if a.withdrawn is None]
     handles = store.nodes(ids) if standing else {}
-    roots = [(a, list(store.nodes(marked(store, a)).values())) for a in standing]
+    members = [(a, members_of(store, a)) for a in standing] if handles else []
     adjacency = Adjacency(store, upwards=True)
     found: list[tuple[Advisory, Exposure]] = []
     for name in sorted(handles):
         trails, _ = search(adjacency, [handles[name]])
-        for advisory, nodes in roots:
-            best = min(
-                (trails[n] for n in nodes if n in trails),
-                key=lambda t: (t.standing, t.step.depth, t.step.cost, adjacency.name(t.node)),
-                default=None,
-            )
-            if best is not None:
-                path = tuple(adjacency.name(n) for n in reversed(best.nodes()))
-                way = (name, path, best)
-                alone = Reached(advisory, ((),), {})
-                found += [(advisory, e) for e in _exposures(store, [way], alone, Holding())]
+        above = {adjacency.name(node): trail for node, trail in trails.items()}
+        near = [hit for a, names in members if (hit := look_up(a, names, above)) is not None]
+        marks = [Marked(hit.members, list(above)) for hit in near]
+        for hit, held in zip(near, holdings(store, marks), strict=True):
+            (trail,) = hit.trails.values()
+            way = name, _way(adjacency, trail)[::-1], trail
+            found += [(hit.advisory, e) for e in _exposures(store, [way], hit, held)]
     return found
 
 

@@ -45,14 +45,11 @@ def reach(
     """
     if advisory.withdrawn is not None:
         return Reached(advisory, ((),), {})
-    if not advisory.together:
-        names = tuple(marked(store, advisory))
-        trails, complete = search(adjacency, list(store.nodes(names).values()), limit=limit)
-        return Reached(advisory, (names,), trails, complete)
-    members = tuple(
-        tuple(marked(store, advisory.model_copy(update={"targets": (target,)})))
-        for target in advisory.targets
-    )
+    members = members_of(store, advisory)
+    if len(members) == 1:
+        roots = list(store.nodes(members[0]).values())
+        trails, complete = search(adjacency, roots, limit=limit)
+        return Reached(advisory, members, trails, complete)
     joined: dict[Node, Trail] = {}
     holds: Counter[Node] = Counter()
     whole = True
@@ -66,6 +63,37 @@ def reach(
                 joined[node] = trail
     kept = dict(islice(joined.items(), limit))
     return Reached(advisory, members, kept, whole and len(kept) == len(joined), holds)
+
+
+def members_of(store: Store, advisory: Advisory) -> tuple[tuple[str, ...], ...]:
+    """Return the revisions that an advisory marks, of a colluding set those of each member."""
+    if not advisory.together:
+        return (tuple(marked(store, advisory)),)
+    return tuple(
+        tuple(marked(store, advisory.model_copy(update={"targets": (target,)})))
+        for target in advisory.targets
+    )
+
+
+def look_up(
+    advisory: Advisory, members: tuple[tuple[str, ...], ...], above: Mapping[str, Trail]
+) -> Reached | None:
+    """Return how an advisory reaches a revision, given the trails to all its ancestors by name.
+
+    The one trail is that which `reach` finds downwards; None where it does not descend from any.
+    """
+    best: list[Trail] = []
+    for names in members:
+        ways = [(above[n].standing, above[n].step.depth, above[n].step.cost, n)
+                for n in names if n in above]  # fmt: skip
+        if ways:
+            best.append(above[min(ways)[-1]])
+    if not best:
+        return None
+    weakest = best[0]
+    for trail in best[1:]:
+        weakest = trail if _weaker(trail, weakest) else weakest
+    return Reached(advisory, members, {weakest.node: weakest}, holds={weakest.node: len(best)})
 
 
 def _weaker(new: Trail, old: Trail) -> bool:

@@ -39,7 +39,8 @@ def test_ids_are_given_in_order(lineage: Command) -> None:
 def test_an_abbreviated_commit_is_marked_in_full(lineage: Command) -> None:
     lineage.run("mark", TUNED[:20], "--reason", "x", "--id", "ACME-7", "--severity", "critical")
     (advisory,) = lineage.json("advisories", "advisories")["advisories"]
-    assert advisory["targets"] == [{"kind": "revision", "value": TUNED}]
+    (target,) = advisory["targets"]
+    assert (target["kind"], target["value"]) == ("revision", TUNED)
     assert advisory["severity"] == "CRITICAL"
 
 
