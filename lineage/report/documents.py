@@ -259,8 +259,8 @@ class RecipeSource(Model):
 
     `id` is the revision it names, the newest known where it has no commit; None where it names
     none in the store. `share` is the coefficient of its change in the result, as method, weights
-    and normalisation have it; `prevailing` the coefficient where it wins or survives alone, which
-    trimming, sign election and rescaling raise. None where the recipe does not say (gradients).
+    and normalisation have it, in the mean; `prevailing` the most that it may be. None where the
+    recipe does not say (gradients).
     """
 
     source: str
