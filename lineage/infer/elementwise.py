@@ -6,21 +6,25 @@ from itertools import combinations
 
 import torch
 
-from lineage.infer.grain import Grain, round_to
+from lineage.infer.grain import Grain
 from lineage.infer.modes import Mode, modes, refine, slot_ratios, sweep
-from lineage.infer.replay import FLOAT32_SLACK
-from lineage.infer.space import Space, cast_equal
+from lineage.infer.scene import Scene, deltas_of, likely_bases, make_scene, shortlist, thinned_mask
+from lineage.infer.space import Space
 
-ENOUGH = 0.95
+ENOUGH = 0.9
 """Share of the changed positions that a set must reproduce; true ones reach .98."""
 
+MISSED = 0.08
+"""Of what chance would miss, the most that a set may. Where changes are smaller than a unit in the
+last place, chance alone reproduces half."""
+
+FAINT = 0.09
+"""Weights below this are chance: dropping at .9 turns even a weight of .01 into .1."""
+
 MOST_SOURCES = 5
-SHORTLIST = 32
 TRIALS = 2
-BASES = 4
 RANKED = 5000
 """Positions on which candidates are ranked; the few best are then fitted on all."""
-FITTED = 12000
 KINDS = ("unit", "sum", "mean")
 """How surviving changes combine: their mean as they are (TIES, SCE), their weighted sum (DARE,
 breadcrumbs), the mean of rescaled ones (DELLA)."""
@@ -64,31 +68,14 @@ class Elementwise:
         return (self.base, *(p.row for p in self.parts))
 
 
-@dataclass(slots=True)
-class _Scene:
-    """One child against one base, at the positions that changed."""
-
-    base: int
-    grain: Grain
-    target: torch.Tensor
-    origin: torch.Tensor
-    change: torch.Tensor
-    slack: torch.Tensor
-    unit: torch.Tensor
-    place: torch.Tensor
-    index: torch.Tensor
-    slots: int
-    changed: float
-
-
 def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwise]:
     """Return the explanations of a child by value-wise methods, fewest sources first."""
     found = []
     for base in likely_bases(space, child, rows):
-        scene = _make_scene(space, child, base)
+        scene = make_scene(space, child, base)
         if scene is None:
             continue
-        sources = _shortlist(space, scene, [r for r in rows if r != base])
+        sources = shortlist(space, scene, [r for r in rows if r != base])
         if not sources:
             continue
         for kind in KINDS:
@@ -99,73 +86,9 @@ def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwi
     return sorted(found, key=lambda e: (len(e.parts), (1 - e.share) * e.changed))
 
 
-def likely_bases(space: Space, child: int, rows: Sequence[int]) -> list[int]:
-    """Return rows by the share of values equal to the child's: the median over telling tensors."""
-    equal = cast_equal(space, child, rows)
-    scores = []
-    for number, row in enumerate(rows):
-        telling = equal[number][(equal[number] > 0.005) & (equal[number] < 0.995)]
-        scores.append((float(telling.median()) if len(telling) else 0.0, row))
-    ranked = [row for _, row in sorted(scores, key=lambda s: (-s[0], s[1]))][:BASES]
-    if rows[0] not in ranked:
-        ranked.append(rows[0])
-    return ranked
-
-
-def _make_scene(space: Space, child: int, base: int) -> _Scene | None:
-    family = space.family
-    grain = family.views[child].grain
-    if grain is Grain.QUANT:
-        return None
-    shared = family.shared(child, base)[space.picked]
-    target = family.values[child, space.picked]
-    origin = round_to(family.values[base, space.picked], grain)
-    moved = shared & (target != origin)
-    changed = float(moved.sum()) / max(float(shared.sum()), 1.0)
-    if changed < 0.005:
-        return None
-    moved = _thin(moved, FITTED)
-    index = space.picked[moved]
-    unit = torch.exp2(torch.floor(torch.log2(target[moved].abs().clamp(min=1e-12))))
-    ulp = unit * 2.0 ** (1 - grain.bits)
-    slack = ulp * (FLOAT32_SLACK if grain is Grain.F32 else 0.55)
-    return _Scene(
-        base, grain, target[moved], origin[moved], target[moved] - origin[moved], slack,
-        torch.maximum(unit, family.unit[index]), space.place[moved], index,
-        len(family.slots), changed,
-    )  # fmt: skip
-
-
-def _thin(mask: torch.Tensor, limit: int) -> torch.Tensor:
-    """Keep about `limit` of a mask's positions, evenly spaced."""
-    places = mask.nonzero().squeeze(1)
-    step = -(-len(places) // limit)
-    kept = torch.zeros_like(mask)
-    kept[places[::step]] = True
-    return kept
-
-
-def _deltas(space: Space, scene: _Scene, rows: Sequence[int]) -> torch.Tensor:
-    values = round_to(space.family.values[list(rows)][:, scene.index], scene.grain)
-    delta: torch.Tensor = values - scene.origin
-    return delta
-
-
-def _shortlist(space: Space, scene: _Scene, rows: Sequence[int]) -> list[int]:
-    """Return the candidates whose change goes along with the child's, where it changed."""
-    if not rows:
-        return []
-    change = scene.change / scene.unit
-    deltas = _deltas(space, scene, rows) / scene.unit
-    norms = deltas.norm(dim=1).clamp(min=1e-20) * change.norm().clamp(min=1e-20)
-    along = (deltas @ change) / norms
-    order = torch.argsort(along.abs(), descending=True)[:SHORTLIST]
-    return [rows[i] for i in order.tolist()]
-
-
-def _grow(space: Space, scene: _Scene, rows: Sequence[int], kind: str) -> Elementwise | None:
+def _grow(space: Space, scene: Scene, rows: Sequence[int], kind: str) -> Elementwise | None:
     """Add sources one by one, each the one that explains most of what is left."""
-    deltas = _deltas(space, scene, rows)
+    deltas = deltas_of(space, scene, rows)
     parts: list[Part] = []
     chosen: list[int] = []
     share, member = 0.0, torch.zeros((0, len(scene.change)), dtype=torch.bool)
@@ -189,13 +112,18 @@ def _grow(space: Space, scene: _Scene, rows: Sequence[int], kind: str) -> Elemen
     share, member = _swap(scene, rows, deltas, parts, chosen, (share, member), kind)
     share, member = _prune(scene, deltas, parts, chosen, (share, member), kind)
     chance = _chance(scene, deltas[chosen], parts, kind)
-    if (share - chance) / max(1 - chance, 1e-9) < 0.85:
+    if 1 - share > MISSED * (1 - chance) or _faint(parts, kind):
         return None
     return Elementwise(scene.base, kind, parts, share, chance, scene.changed, member, scene.index)
 
 
+def _faint(parts: Sequence[Part], kind: str) -> bool:
+    """Tell whether a source of a sum has next to no weight."""
+    return kind == "sum" and any(abs(float(p.scale.median())) < FAINT for p in parts)
+
+
 def _swap(
-    scene: _Scene,
+    scene: Scene,
     rows: Sequence[int],
     deltas: torch.Tensor,
     parts: list[Part],
@@ -229,7 +157,7 @@ def _swap(
 
 
 def _prune(
-    scene: _Scene,
+    scene: Scene,
     deltas: torch.Tensor,
     parts: list[Part],
     chosen: list[int],
@@ -256,7 +184,7 @@ def _left(member: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _next_sources(
-    scene: _Scene,
+    scene: Scene,
     deltas: torch.Tensor,
     parts: Sequence[Part],
     chosen: Sequence[int],
@@ -264,7 +192,7 @@ def _next_sources(
     kind: str,
 ) -> list[int]:
     """Return up to three candidates by the excess of their mode over unexplained positions."""
-    left = _thin(_left(member, len(scene.change)), RANKED).nonzero().squeeze(1)
+    left = thinned_mask(_left(member, len(scene.change)), RANKED).nonzero().squeeze(1)
     change, slack, thin = scene.change[left], scene.slack[left], deltas[:, left]
     every = torch.ones_like(thin, dtype=torch.bool)
     counts = sweep(change, thin, slack, every)
@@ -277,7 +205,7 @@ def _next_sources(
 
 
 def _fit_part(
-    scene: _Scene,
+    scene: Scene,
     deltas: torch.Tensor,
     parts: Sequence[Part],
     chosen: Sequence[int],
@@ -311,7 +239,7 @@ def _fit_part(
 
 
 def _relative(
-    scene: _Scene,
+    scene: Scene,
     deltas: torch.Tensor,
     parts: Sequence[Part],
     chosen: Sequence[int],
@@ -338,7 +266,7 @@ def _relative(
 
 
 def _numerator(
-    scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part], subset: Sequence[int]
+    scene: Scene, deltas: torch.Tensor, parts: Sequence[Part], subset: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weighted sum of a subset's changes and the sum of its weights, per position."""
     total = torch.zeros(len(scene.change), dtype=torch.float64)
@@ -350,7 +278,7 @@ def _numerator(
     return total, weight
 
 
-def _subset_sums(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part]) -> list[torch.Tensor]:
+def _subset_sums(scene: Scene, deltas: torch.Tensor, parts: Sequence[Part]) -> list[torch.Tensor]:
     """Return the summed change of every subset of the sources, the empty one first."""
     sums = [torch.zeros(len(scene.change), dtype=torch.float32)]
     for number, part in enumerate(parts):
@@ -359,7 +287,7 @@ def _subset_sums(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part]) -> 
     return sums
 
 
-def _members(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: str) -> torch.Tensor:
+def _members(scene: Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: str) -> torch.Tensor:
     """Return (sources, positions): which sources hold at each position some subset reproduces.
 
     Where several subsets do, the one that comes nearest counts.
@@ -386,7 +314,7 @@ def _members(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: s
     return member
 
 
-def _chance(scene: _Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: str) -> float:
+def _chance(scene: Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: str) -> float:
     """Return the share that the same sources reproduce with their changes moved by one place."""
     moved = torch.roll(deltas, 1, dims=1)
     return float(_members(scene, moved, parts, kind).any(0).float().mean())

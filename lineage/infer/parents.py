@@ -21,6 +21,7 @@ from lineage.infer.nearest import (
     quantized_link,
     squared_distances,
 )
+from lineage.infer.nearswap import nearswap_link
 from lineage.infer.order import claims_parent, may_precede
 from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
@@ -129,6 +130,9 @@ def _merge(
     sums = sum_replays(space, child, rows, state.merged)
     if sums:
         return sum_link(family, child, sums)
+    swapped = nearswap_link(space, child, rows)
+    if swapped:
+        return swapped
     chosen = elementwise(space, child, rows)
     if chosen:
         return elementwise_link(family, child, chosen)

@@ -117,7 +117,7 @@ def elementwise_method(
     """
     scales = [float(p.scale.median()) for p in found.parts]
     bias = [magnitude_bias(family, child, found, n) for n in range(len(found.parts))]
-    kept = [float(m.float().mean()) * found.changed for m in found.member]
+    kept = [float(m.float().mean()) / found.share * found.changed for m in found.member]
     trimmed = max(bias) > 1.35
     relative = [float(p.relative.median()) for p in found.parts]
     named: dict[str, JsonValue] = {

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 
 from lineage.domain.derivation import Derivation, MergeEvent, merge_derivations
+from lineage.fingerprint.torchside import one_thread
 from lineage.infer.adapters import adapter_links
 from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
@@ -33,13 +34,23 @@ def scan(
     is where large matrix products run. Edges pass a false-discovery rate of 1 % over the scan.
     """
     del device
+    # Thousands of small tensors: torch's threads cost more than they bring.
+    with one_thread():
+        return _scan(subjects, None if new is None else set(new), ignore_claims, on_progress)
+
+
+def _scan(
+    subjects: Sequence[Subject],
+    fresh: set[str] | None,
+    ignore_claims: bool,
+    on_progress: Progress | None,
+) -> Findings:
     views = []
     for number, subject in enumerate(subjects):
         plain = _without_claims(subject) if ignore_claims else subject
         views.append(open_view(plain))
         if on_progress:
             on_progress("opening fingerprints", number + 1, len(subjects))
-    fresh = None if new is None else set(new)
     links: list[Explanation] = []
     notes: list[str] = []
     models = [v for v in views if not v.is_adapter and v.tensors]

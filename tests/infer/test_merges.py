@@ -1,0 +1,111 @@
+"""Merges by mergekit's arithmetic, found from shuffled tensors: parents, weights, method."""
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from lineage.domain.derivation import Derivation, Relation
+from lineage.infer.contents import contents
+from lineage.infer.scan import scan
+from lineage.infer.types import Subject
+from tests.infer.families import model_print, subject
+from tests.infer.litter import Model, combine, make_base, tune
+
+
+def shuffled(model: Model, seed: int) -> Model:
+    names = sorted(model)
+    random.Random(seed).shuffle(names)
+    return dict(zip(names, model.values(), strict=True))
+
+
+def family(seed: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, Model]:
+    base = make_base(seed, dtype=dtype)
+    return {"base": base, **{f"tune{n}": tune(base, 100 * seed + n) for n in range(4)}}
+
+
+def subjects(models: dict[str, Model], *, full: bool = True, times: bool = True) -> list[Subject]:
+    return [
+        subject(n, model_print(shuffled(w, day), full), day if times else None)
+        for day, (n, w) in enumerate(models.items())
+    ]
+
+
+def parents_of(found: tuple[Derivation, ...], child: str) -> dict[str, float | None]:
+    return {d.parent[4:]: d.coefficient for d in found if d.child == f"org/{child}"}
+
+
+DARE = {"drop": "random", "rescale": True, "density": 0.5}
+TIES = {"drop": "magnitude", "elect": True, "normalize": True, "density": 0.4}
+
+WAYS: dict[str, tuple[str, int, tuple[float, ...], dict[str, Any]]] = {
+    "linear": ("linear", 2, (0.3, 0.7), {}),
+    "linear of three": ("linear", 3, (0.2, 0.3, 0.5), {}),
+    "slerp": ("slerp", 2, (0.6, 0.4), {}),
+    "karcher": ("karcher", 3, (1 / 3, 1 / 3, 1 / 3), {}),
+    "task arithmetic": ("task", 2, (0.6, 0.7), {}),
+    "dare": ("task", 2, (0.5, 0.6), DARE),
+    "dare ties": ("task", 2, (0.5, 0.6), {**DARE, "elect": True}),
+    "ties": ("task", 2, (0.5, 0.3), TIES),
+    "breadcrumbs": ("task", 2, (0.5, 0.7), {"drop": "magnitude_outliers", "density": 0.5}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
+def test_parents_of_a_merge_are_found_among_all_models(way: str, dtype: torch.dtype) -> None:
+    method, count, weights, options = WAYS[way]
+    models = family(1, dtype)
+    names = [f"tune{n}" for n in range(count)]
+    merged = combine(method, models["base"], [models[n] for n in names], weights, **options)
+    found = scan(subjects({**models, "merge": merged})).derivations
+    got = parents_of(found, "merge")
+    assert set(got) - {"base"} == set(names)
+    if way == "dare ties":  # electing signs drops more than the density says
+        return
+    for name, weight in zip(names, weights, strict=True):
+        measured = got[name]
+        assert measured is not None
+        slack = 0.01 if "drop" not in options else 0.05
+        wanted = weight / sum(weights) if way == "ties" else weight
+        assert abs(measured - wanted) < slack, (name, measured)
+    events = {d.event for d in found if d.child == "org/merge"}
+    assert len(events) == 1
+
+
+def test_a_merge_of_merges_is_given_its_direct_parents() -> None:
+    models = family(2)
+    tunes = [models[f"tune{n}"] for n in range(4)]
+    models["one"] = combine("linear", models["base"], tunes[:2], (0.5, 0.5))
+    models["two"] = combine("linear", models["base"], tunes[2:], (0.5, 0.5))
+    models["last"] = combine("linear", models["base"], [models["one"], models["two"]], (0.5, 0.5))
+    found = scan(subjects(models)).derivations
+    assert set(parents_of(found, "last")) == {"one", "two"}
+    inside = contents("org/last", subjects(models), found)
+    doses = {s.id[4:]: s.coefficient for s in inside.sources if s.id != "org/base"}
+    assert set(doses) == {f"tune{n}" for n in range(4)}
+    assert all(abs(dose - 0.25) < 0.01 for dose in doses.values())
+    assert all(s.low <= s.coefficient <= s.high for s in inside.sources)
+
+
+def test_the_probe_alone_gives_the_same_parents() -> None:
+    models = family(3)
+    tunes = [models[f"tune{n}"] for n in range(2)]
+    models["linear"] = combine("linear", models["base"], tunes, (0.4, 0.6))
+    models["ties"] = combine("task", models["base"], tunes, (0.5, 0.5), **TIES)
+    whole = scan(subjects(models)).derivations
+    sampled = scan(subjects(models, full=False)).derivations
+    pairs = {(d.parent, d.child): d.coefficient for d in whole}
+    assert pairs == {(d.parent, d.child): d.coefficient for d in sampled}
+    assert ("org/tune1", "org/ties") in pairs
+
+
+def test_a_fine_tune_of_a_fine_tune_is_told_from_a_sibling() -> None:
+    models = family(4)
+    models["further"] = tune(models["tune1"], 999)
+    found = scan(subjects(models)).derivations
+    assert parents_of(found, "further") == {"tune1": 1.0}
+    edge = next(d for d in found if d.child == "org/further")
+    assert edge.relation is Relation.FINETUNE
+    assert "inherited" in edge.evidence[0].detail
