@@ -10,6 +10,7 @@ from lineage.infer.reparam import (
     Apartness,
     apart,
     embedding_apart,
+    head_size,
     procrustes,
     token_cosines,
     token_count,
@@ -85,10 +86,14 @@ class Field:
         far = tokens[tokens > NEAR]
         return float(far.min()) if len(far) else None
 
-    def apart(self, left: int, right: int) -> Apartness:
-        """Compare two models in full."""
+    def head_size(self, row: int, others: Sequence[int]) -> int:
+        """Return the size of heads under which a model is nearest to one of `others`."""
+        return head_size(self._models[row], [self._models[r] for r in others])
+
+    def apart(self, left: int, right: int, size: int) -> Apartness:
+        """Compare two models in full, their heads being of `size`."""
         a, b = self._models[left], self._models[right]
-        return apart(a, b, embedding_apart(a, b))
+        return apart(a, b, embedding_apart(a, b), size)
 
     def procrustes(self, left: int, right: int) -> float:
         """Return the residual of the best rotation of sampled rows, of the nearest embeddings."""

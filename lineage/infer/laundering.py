@@ -113,7 +113,8 @@ def _explain(models: _Models, child: int, rows: Sequence[int]) -> Explanation | 
     view = views[child]
     if not rows or _plain(raw_agreement(views[rows[0]], view)):
         return None  # the nearest is near as it is
-    gaps = [(row, field.apart(row, child)) for row in rows]
+    size = field.head_size(child, rows)
+    gaps = [(row, field.apart(row, child, size)) for row in rows]
     gaps = [(row, gap) for row, gap in gaps if _kin(gap)]
     if not gaps:
         return None

@@ -65,12 +65,12 @@ class Apartness:
 
     @property
     def counts(self) -> list[int]:
-        """Return how many numbers each of `parts` was measured on."""
+        """Return on how many numbers each of `parts` was measured, heads taken as eight a layer."""
         counts = [self.tokens * (self.tokens - 1) // 2]
         if self.gates:
             counts.append(len(self.gates) * (FRAME * (FRAME + 1) // 2 - 1))
         if self.heads:
-            counts.append(FRAME * FRAME * max(1, sum(len(m.order) for m in self.matches)))
+            counts.append(FRAME * FRAME * 8 * len(self.heads))
         return counts
 
     @property
@@ -130,18 +130,28 @@ def embedding_apart(left: Invariants, right: Invariants) -> tuple[float, int]:
     return best
 
 
-def apart(left: Invariants, right: Invariants, embedding: tuple[float, int]) -> Apartness:
-    """Compare two models, `embedding` being what `embedding_apart` says of them."""
-    found = Apartness(*embedding)
+def _common(
+    left: Invariants, right: Invariants
+) -> tuple[list[tuple[LayerInvariants, LayerInvariants]], int]:
+    """Return the layers that both models have, and how many only one has."""
     ours = {(la.stack, la.layer): la for la in left.layers}
     theirs = {(la.stack, la.layer): la for la in right.layers}
-    if not ours or not theirs:
-        return found
-    common = sorted(ours.keys() & theirs.keys())
-    alone = len(ours.keys() ^ theirs.keys())
-    size = _head_size([(ours[key], theirs[key]) for key in common])
-    for key in common:
-        a, b = ours[key], theirs[key]
+    pairs = [(ours[key], theirs[key]) for key in sorted(ours.keys() & theirs.keys())]
+    return pairs, len(ours.keys() ^ theirs.keys()) if ours and theirs else 0
+
+
+def apart(
+    left: Invariants, right: Invariants, embedding: tuple[float, int], size: int
+) -> Apartness:
+    """Compare two models.
+
+    `embedding` is what `embedding_apart` says of them, `size` that of a head (0: leave heads out).
+    """
+    found = Apartness(*embedding)
+    pairs, alone = _common(left, right)
+    if not pairs or not all(_same_heads(a, b, size) for a, b in pairs):
+        size = 0
+    for a, b in pairs:
         if a.gate.any() and b.gate.any():
             found.gates.append(gate_apart(a, b))
             found.orders.append(relative(a.order, b.order))
@@ -169,20 +179,28 @@ def traceless(gram: npt.NDArray[np.float32]) -> Floats:
     return x / trace - np.eye(len(x)) / len(x) if trace > 0 else x
 
 
-def _head_size(pairs: Sequence[tuple[LayerInvariants, LayerInvariants]]) -> int:
-    """Return the size of heads under which the layers are nearest, the largest such; 0 for none."""
-    usable = [(a, b) for a, b in pairs if len(a.q) and a.q.shape == b.q.shape]
-    usable = [(a, b) for a, b in usable if a.k.shape == b.k.shape]
-    if not usable or len(usable) < len(pairs):
-        return 0
-    # A few layers tell.
-    usable = usable[:: max(1, len(usable) // 3)]
-    sizes = [s for s in HEAD_SIZES if len(usable[0][0].k) % s == 0 and 2 * s <= len(usable[0][0].q)]
-    gaps = {s: float(np.mean([match_heads(a, b, s).distance for a, b in usable])) for s in sizes}
-    if not gaps:
-        return 0
-    least = min(gaps.values())
-    return max(s for s, gap in gaps.items() if gap <= 1.1 * least + 1e-4)
+def _same_heads(a: LayerInvariants, b: LayerInvariants, size: int) -> bool:
+    if not size or a.q.shape != b.q.shape or a.k.shape != b.k.shape:
+        return False
+    return len(a.k) > 0 and len(a.k) % size == 0 and 2 * size <= len(a.q)
+
+
+def head_size(child: Invariants, candidates: Sequence[Invariants]) -> int:
+    """Return the size of heads under which a model is nearest to a candidate, 0 for none.
+
+    Of sizes that do as well the largest. One size must serve for all candidates: smaller heads are
+    matched more freely and would look nearer.
+    """
+    gaps: dict[int, float] = {}
+    for candidate in candidates:
+        pairs, _ = _common(child, candidate)
+        pairs = pairs[:: max(1, len(pairs) // 3)]  # a few layers tell
+        for size in HEAD_SIZES:
+            if pairs and all(_same_heads(a, b, size) for a, b in pairs):
+                gap = float(np.mean([match_heads(a, b, size).distance for a, b in pairs]))
+                gaps[size] = min(gap, gaps.get(size, 1.0))
+    least = min(gaps.values(), default=0.0)
+    return max((s for s, gap in gaps.items() if gap <= 1.1 * least + 1e-4), default=0)
 
 
 def match_heads(a: LayerInvariants, b: LayerInvariants, size: int) -> HeadMatch:
