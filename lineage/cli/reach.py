@@ -61,8 +61,7 @@ def _reached(store: "Store", found: "Reach", *, upwards: bool) -> "Iterable[Reac
             continue  # removed meanwhile
         reached, brief, link = found.nodes[name], briefs[name], links.get(pair)
         created = brief.created_at
-        # Built without checks: each value comes from a type that was checked.
-        yield Reached.model_construct(
+        yield Reached(
             id=name,
             depth=reached.depth,
             witness=reached.witness,

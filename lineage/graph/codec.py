@@ -134,6 +134,7 @@ def load_brief(body: str | None) -> Brief:
         raise _damaged("revision", error) from error
 
 
+@lru_cache(maxsize=256)
 def load_link(relation: str | None, status: str) -> Link:
     """Return what lists show of an edge. Raises StoreError for a damaged row."""
     try:

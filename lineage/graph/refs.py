@@ -111,22 +111,32 @@ def marked(store: Store, advisory: Advisory) -> list[str]:
             case TargetKind.REPO:
                 found |= {revision.id for revision in store.revisions_of(target.value)}
             case TargetKind.RANGE:
-                found |= set(_range(store, target))
+                found |= set(_split(store, target)[0])
             case TargetKind.DIGEST:
                 found |= set(store.find_digest(target.value))
     return sorted(found)
 
 
-def _range(store: Store, target: Target) -> list[str]:
-    """Return the revisions of a repo from `introduced` to before `fixed`, in order of time.
+def fixed(store: Store, advisory: Advisory) -> list[str]:
+    """Return the ids of the revisions from which on a marked range of commits is fixed."""
+    if advisory.withdrawn is not None:
+        return []
+    ranges = [t for t in advisory.targets if t.kind is TargetKind.RANGE and t.fixed]
+    return [name for target in ranges for name in _split(store, target)[1]]
 
-    A commit that the store does not know bounds nothing: rather too many are marked than too few.
+
+def _split(store: Store, target: Target) -> tuple[list[str], list[str]]:
+    """Return the revisions of a repo from `introduced` to before `fixed`, and those from there on.
+
+    In order of time. A commit that the store does not know bounds nothing: rather too many are
+    marked than too few.
     """
     versions = store.revisions_of(target.value)
     place = {version.commit: n for n, version in enumerate(versions) if version.commit}
     first = place.get(target.introduced or "", 0)
     last = place.get(target.fixed or "", len(versions))
-    return [version.id for version in versions[first:last]]
+    names = [version.id for version in versions]
+    return names[first:last], names[last:]
 
 
 def _suggest(store: Store, repo: str) -> str:

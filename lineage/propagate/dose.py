@@ -336,12 +336,15 @@ def _rows(held: _Held) -> Iterator[tuple[int, int, Dose]]:
 
 def _load(loaded: Sequence[Share], found: Sequence[dict[str, Dose]]) -> None:
     """Give adapters the dose of the base that they run on, where it is the larger one."""
+    on: dict[str, list[int]] = {}
+    for place, share in enumerate(loaded):
+        on.setdefault(share.parent, []).append(place)
     for by_name in found:
+        # Only the adapters on what this source reaches: there may be very many others.
+        places = sorted(place for name in by_name if name in on for place in on[name])
         gained: dict[str, Dose] = {}
-        for share in loaded:
-            dose, own = by_name.get(share.parent), by_name.get(share.child)
-            if dose is None:
-                continue
+        for share in (loaded[place] for place in places):
+            dose, own = by_name[share.parent], by_name.get(share.child)
             sizes = [abs(d.value) if d and d.value is not None else -1.0 for d in (dose, own)]
             if own is None or sizes[0] > sizes[1]:
                 gained[share.child] = dose

@@ -155,12 +155,13 @@ class SqliteTransaction(Records):
         sql = "SELECT e.shared, e.status, json_extract(e.body, '$.relation') FROM edge e"
         sql += " WHERE e.child = ? AND e.parent = ?"
         shared = dict(self._all("SELECT id, json_extract(body, '$.relation') FROM shared"))
+        said = [status.value for status in STATUSES]
         found: dict[Pair, Link] = {}
         for pair, parent, child in self._pairs(pairs):
             row = self._db.execute(sql, (child, parent)).fetchone()
             if row is not None:
                 relation = row[2] if row[0] is None else shared[row[0]]
-                found[pair] = codec.load_link(relation, STATUSES[row[1]].value)
+                found[pair] = codec.load_link(relation, said[row[1]])
         return found
 
     def edges_into(self, children: Collection[str]) -> list[Derivation]:
