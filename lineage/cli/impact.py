@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lineage.domain.derivation import Derivation
     from lineage.domain.exposure import Impact
     from lineage.graph.store import Store
+    from lineage.ingest.dosing import Doser
 
 _BATCH = 5_000
 
@@ -25,6 +26,12 @@ _BATCH = 5_000
     "--limit", type=click.IntRange(min=1), metavar="N",
     help="Stop at N revisions (exit 3 if there are more).",
 )  # fmt: skip
+@click.option(
+    "--measure/--no-measure",
+    default=True,
+    show_default=True,
+    help="Measure doses in the weights where fingerprints are at hand.",
+)
 @format_option("markdown", "html", "svg", "dot", "sarif", "cyclonedx", "openvex")
 @output_option
 @pass_app
@@ -35,22 +42,41 @@ def command(app: App, /, advisory_id: str, **options: Any) -> int:
     openvex are for other tools.
 
     affected: the weights show the descent. under_investigation: only declarations do, or the
-    weights contradict an edge on every way. Exit status 1 if there is any of either.
+    weights contradict an edge on every way. not_affected: a measurement bounds what is left of it.
+    Exit status 1 if there is any of the former two.
     """
+    from lineage.domain.exposure import ExposureStatus
     from lineage.propagate.impact import impact
     from lineage.report.impact_view import impact_answer
 
     as_of: datetime | None = options["as_of"]
     output: Path | None = options["output"]
     with app.store() as store:
-        found = impact(store, advisory_id, as_of, limit=options["limit"])
+        gauge = _gauge(app, store) if options["measure"] else None
+        found = impact(store, advisory_id, as_of, limit=options["limit"], gauge=gauge)
         edges = _edges(store, found)
+    if gauge is not None and gauge.skipped:
+        app.warn(f"the doses of {gauge.skipped} more were predicted, not measured")
     if not found.complete:
         app.warn(f"there is more: stopped by {found.stopped_by}")
     if found.advisory.withdrawn is not None:
         app.warn(f"{found.advisory.id} is withdrawn: {found.advisory.withdrawn_reason}")
     app.emit(impact_answer(found, edges), options["format_"], output)
-    return worst(flagged=bool(found.exposures), complete=found.complete)
+    flagging = (ExposureStatus.AFFECTED, ExposureStatus.UNDER_INVESTIGATION)
+    flagged = any(e.status in flagging for e in found.exposures)
+    return worst(flagged=flagged, complete=found.complete)
+
+
+def _gauge(app: App, store: "Store") -> "Doser | None":
+    """Return what measures doses, None where what it needs is not installed."""
+    from importlib.util import find_spec
+
+    from lineage.ingest.dosing import Doser
+
+    if find_spec("torch") is None:
+        app.say("doses are predicted, not measured: torch is not installed")
+        return None
+    return Doser(store, app.home.vault())
 
 
 def _edges(store: "Store", found: "Impact") -> "list[Derivation]":

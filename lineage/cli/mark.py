@@ -23,6 +23,9 @@ SEVERITIES = ("LOW", "MODERATE", "HIGH", "CRITICAL")
 @click.option("--id", "advisory_id", metavar="ID", help="[default: the next free LIN-YYYY-NNNN]")
 @click.option("--amend", is_flag=True, help="Write a further version of the advisory of --id.")
 @click.option(
+    "--together", is_flag=True, help="They do harm only together: flag what descends from all."
+)
+@click.option(
     "--unseen", is_flag=True, help="Take digests, repos and commits that the store has not (yet)."
 )
 @click.option(
@@ -33,7 +36,8 @@ SEVERITIES = ("LOW", "MODERATE", "HIGH", "CRITICAL")
 def command(app: App, /, refs: tuple[str, ...], **options: Any) -> int:
     """Mark models, adapters or files as poisoned: write an advisory.
 
-    A repo means all its revisions, those too that are read later. Nothing is ever deleted: --amend
+    A repo means all its revisions, those too that are read later; org/name@FIRST..FIXED those from
+    one commit to before another, and either may be left out. Nothing is ever deleted: --amend
     and `lineage withdraw` add versions.
     """
     from lineage.domain.advisory import Severity
@@ -44,6 +48,7 @@ def command(app: App, /, refs: tuple[str, ...], **options: Any) -> int:
         options["hazard"],
         Severity(options["severity"].upper()),
         options["references"],
+        together=options["together"],
     )
     with app.store() as store:
         names = [

@@ -23,6 +23,8 @@ def contents(
     subject_id: str,
     subjects: Sequence[Subject],
     derivations: Sequence[Derivation] | None = None,
+    *,
+    least: float = LEAST,
 ) -> Contents:
     """Express a model's weights over the generators it descends from.
 
@@ -30,7 +32,8 @@ def contents(
     coefficients come from one joint least squares over all tensors, so that sources which resemble
     each other are told apart; the interval is 95 % from leaving out one tensor at a time. The
     root's coefficient is that of its weights. `derivations` are the edges of an earlier scan, else
-    `subjects` are scanned. Raises UnknownRefError where `subject_id` is not among `subjects`.
+    `subjects` are scanned. Coefficients below `least` are left out: with 0 a generator that is not
+    named could not be compared. Raises UnknownRefError where `subject_id` is not among `subjects`.
     """
     by_id: dict[str, list[Subject]] = defaultdict(list)
     for subject in subjects:
@@ -41,7 +44,7 @@ def contents(
     parents = _parents(edges)
     line = [i for i in _ancestors(subject_id, parents) if i in by_id]
     views = {i: open_view(by_id[i][0]) for i in line}
-    return _regress(subject_id, views, parents)
+    return _regress(subject_id, views, parents, least)
 
 
 def _parents(edges: Sequence[Derivation]) -> dict[str, list[Derivation]]:
@@ -63,7 +66,9 @@ def _ancestors(start: str, parents: dict[str, list[Derivation]]) -> list[str]:
     return list(seen)
 
 
-def _regress(target: str, views: dict[str, View], parents: dict[str, list[Derivation]]) -> Contents:
+def _regress(
+    target: str, views: dict[str, View], parents: dict[str, list[Derivation]], least: float
+) -> Contents:
     models = [v for v in views.values() if v.tensors and not v.is_adapter]
     roots = [v for v in models if not [e for e in parents.get(v.id, ()) if e.parent in views]]
     if not roots or not views[target].tensors or views[target].is_adapter:
@@ -79,7 +84,7 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     solved, spread, left = joint_fit(family, torch.stack(changes), own)
     sources = [Source(root.id, 1.0, 1.0, 1.0)]
     for name, value, width in zip(names, solved, spread, strict=True):
-        if abs(value) >= LEAST:
+        if abs(value) >= least:
             sources.append(Source(name, value, value - width, value + width))
     return Contents(target, root.id, tuple(sources), left, notes)
 

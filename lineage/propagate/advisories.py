@@ -22,6 +22,7 @@ class Terms:
     hazard: str = "backdoor"
     severity: Severity = Severity.HIGH
     references: tuple[str, ...] = ()
+    together: bool = False  # the targets do harm only together
 
 
 def current(store: Store, as_of: datetime | None = None) -> list[Advisory]:
@@ -73,6 +74,8 @@ def mark(
     targets = tuple(dict.fromkeys(t for ref in refs for t in _targets(store, ref, unseen=unseen)))
     if not targets:
         raise UsageError("nothing to mark", hint="Give one REF or more.")
+    if terms.together and len(targets) < 2:
+        raise UsageError("one target has nothing to collude with", hint="Give two REFs or more.")
     if advisory_id is None and amend:
         raise UsageError("which advisory is to be amended?", hint="Give its id with --id.")
     known = store.advisories(advisory_id) if advisory_id is not None else []
@@ -91,6 +94,7 @@ def mark(
         severity=terms.severity,
         targets=targets,
         references=terms.references,
+        together=terms.together,
         published=known[-1].published if known else now,
         modified=now,
     )
@@ -144,6 +148,8 @@ def _next_id(store: Store, now: datetime) -> str:
 
 
 def _targets(store: Store, text: str, *, unseen: bool) -> list[Target]:
+    if ".." in text.partition("@")[2]:
+        return [_range(store, text, unseen=unseen)]
     ref = parse_ref(text)
     if ref.kind is RefKind.ADVISORY:
         raise UsageError(f"'{text}' is an advisory", hint="Mark what it marks, by name or digest.")
@@ -161,6 +167,25 @@ def _targets(store: Store, text: str, *, unseen: bool) -> list[Target]:
             return [Target(kind=TargetKind.DIGEST, value=text)]
         case _:
             return [Target(kind=TargetKind.REVISION, value=name) for name in found]
+
+
+def _range(store: Store, text: str, *, unseen: bool) -> Target:
+    """Return the target that `org/name@FIRST..FIXED` means, its commits in full."""
+    repo, _, ends = text.partition("@")
+    first, _, fixed = ends.partition("..")
+    known = {r.commit for r in store.revisions_of(repo) if r.commit}
+    if not known and not unseen:
+        resolve(store, parse_ref(repo))  # raises, with repos of a like name
+    commits: list[str | None] = []
+    for end in (first, fixed):
+        fitting = [commit for commit in sorted(known) if end and commit.startswith(end)]
+        if end and len(fitting) != 1 and not (unseen and is_commit(end)):
+            raise UnknownRefError(
+                f"{store.url} has {len(fitting)} commits '{end}' of '{repo}'",
+                hint="Give commits in full, or both as the store has them.",
+            )
+        commits.append((fitting or [end])[0] if end else None)
+    return Target(kind=TargetKind.RANGE, value=repo, introduced=commits[0], fixed=commits[1])
 
 
 def _present_name(found: Sequence[str], ref: Ref) -> str:

@@ -8,6 +8,7 @@ from lineage.domain.derivation import Derivation
 from lineage.domain.exposure import Exposure, ExposureStatus, Impact
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
+from lineage.graph.refs import fixed
 from lineage.graph.store import Store
 from lineage.propagate.advisories import current, get
 from lineage.propagate.hazards import tier
@@ -17,6 +18,7 @@ from lineage.propagate.reached import Reached, look_up, members_of, reach
 from lineage.propagate.search import Adjacency, Trail, batches, search
 
 _BATCH = 5_000
+_FIXED = "not before the commit that fixed it"
 _ORDER = {status: place for place, status in enumerate(ExposureStatus)}
 
 
@@ -32,7 +34,8 @@ def impact(
 
     What descends over measured or corroborated edges is `affected`, the marked ones too (depth
     0). What can be reached only with edges that are merely declared, or that the weights
-    contradict, is `under_investigation`, and `reason` says which. Doses are predicted along edges;
+    contradict, is `under_investigation`, and `reason` says which. Later revisions of a marked range
+    of commits are `fixed`. Doses are predicted along edges;
     with `gauge` they are measured in the weights where it can, which overrides the prediction and
     clears (`not_affected`) what provably holds next to nothing. A withdrawn advisory exposes
     nothing. Sorted by status, downloads (most first), depth and id. With `limit` at most so many
@@ -96,7 +99,10 @@ def _all(
             (adjacency.name(node), _way(adjacency, trail), trail)
             for node, trail in reached.trails.items()
         ]
-        exposures = sorted(_exposures(store, ways, reached, held), key=_place)
+        later = set(fixed(store, reached.advisory))
+        found = [_fixed(e) if e.id in later else e for e in _exposures(store, ways, reached, held)]
+        unreached = store.revisions(later.difference(e.id for e in found))
+        exposures = sorted([*found, *map(_later, unreached)], key=_place)
         yield Impact(
             advisory=reached.advisory,
             exposures=tuple(exposures),
@@ -112,6 +118,19 @@ def _way(adjacency: Adjacency, trail: Trail) -> tuple[str, ...]:
 
 def _place(exposure: Exposure) -> tuple[int, int, int, str]:
     return _ORDER[exposure.status], -(exposure.downloads or 0), exposure.depth, exposure.id
+
+
+def _fixed(exposure: Exposure) -> Exposure:
+    return exposure.model_copy(update={"status": ExposureStatus.FIXED, "reason": _FIXED})
+
+
+def _later(revision: Revision) -> Exposure:
+    """Return the exposure of a later revision of a marked repo: none, since it was fixed."""
+    owner = _owner(revision)
+    return Exposure(
+        id=revision.id, status=ExposureStatus.FIXED, reason=_FIXED, depth=0,
+        downloads=revision.downloads, owner=owner, created_at=revision.created_at,
+    )  # fmt: skip
 
 
 _Way = tuple[str, tuple[str, ...], Trail]
@@ -143,7 +162,6 @@ def _exposure(
     revision: Revision, path: tuple[str, ...], edge: Derivation | None, case: Case
 ) -> Exposure:
     status, reason = judge(case)
-    repo, _ = split_revision_id(revision.id)
     dose = case.dose
     return Exposure(
         id=revision.id,
@@ -160,6 +178,11 @@ def _exposure(
         path=path,
         evidence=edge.evidence if edge else (),
         downloads=revision.downloads,
-        owner=repo.partition("/")[0] if "/" in repo else revision.author,
+        owner=_owner(revision),
         created_at=revision.created_at,
     )
+
+
+def _owner(revision: Revision) -> str | None:
+    repo, _ = split_revision_id(revision.id)
+    return repo.partition("/")[0] if "/" in repo else revision.author
