@@ -9,7 +9,7 @@ from lineage.domain.exposure import Exposure, ExposureStatus, Impact
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
 from lineage.graph.refs import fixed
-from lineage.graph.store import Store
+from lineage.graph.store import Brief, Store
 from lineage.propagate.advisories import current, get
 from lineage.propagate.hazards import tier
 from lineage.propagate.holding import Gauge, Holding, Marked, finite, holdings
@@ -126,7 +126,7 @@ def _fixed(exposure: Exposure) -> Exposure:
 
 def _later(revision: Revision) -> Exposure:
     """Return the exposure of a later revision of a marked repo: none, since it was fixed."""
-    owner = _owner(revision)
+    owner = _owner(revision.id, revision.author)
     return Exposure(
         id=revision.id, status=ExposureStatus.FIXED, reason=_FIXED, depth=0,
         downloads=revision.downloads, owner=owner, created_at=revision.created_at,
@@ -139,10 +139,10 @@ _Way = tuple[str, tuple[str, ...], Trail]
 def _exposures(
     store: Store, ways: Sequence[_Way], reached: Reached, held: Holding
 ) -> Iterator[Exposure]:
-    """Yield the exposure at the end of each way; revisions and evidence are read in bulk."""
+    """Yield the exposure at the end of each way; details and evidence are read in bulk."""
     for batch in batches(ways, _BATCH):
         names = [name for name, _, _ in batch]
-        revisions = {revision.id: revision for revision in store.revisions(names)}
+        briefs = store.briefs(names)
         witnesses = {name: path[-2] for name, path, _ in batch if len(path) > 1}
         edges = {
             edge.child: edge
@@ -155,16 +155,14 @@ def _exposures(
                 reached.holds.get(trail.node, 1), len(reached.members),
                 held.doses.get(name), held.basis.get(name),
             )  # fmt: skip
-            yield _exposure(revisions[name], path, edges.get(name), case)
+            yield _exposure(briefs[name], path, edges.get(name), case)
 
 
-def _exposure(
-    revision: Revision, path: tuple[str, ...], edge: Derivation | None, case: Case
-) -> Exposure:
+def _exposure(brief: Brief, path: tuple[str, ...], edge: Derivation | None, case: Case) -> Exposure:
     status, reason = judge(case)
     dose = case.dose
     return Exposure(
-        id=revision.id,
+        id=path[-1],
         status=status,
         reason=reason,
         dose=dose.value if dose else None,
@@ -177,12 +175,12 @@ def _exposure(
         relation=edge.relation if edge else None,
         path=path,
         evidence=edge.evidence if edge else (),
-        downloads=revision.downloads,
-        owner=_owner(revision),
-        created_at=revision.created_at,
+        downloads=brief.downloads,
+        owner=_owner(path[-1], brief.author),
+        created_at=brief.created_at,
     )
 
 
-def _owner(revision: Revision) -> str | None:
-    repo, _ = split_revision_id(revision.id)
-    return repo.partition("/")[0] if "/" in repo else revision.author
+def _owner(name: str, author: str | None) -> str | None:
+    repo, _ = split_revision_id(name)
+    return repo.partition("/")[0] if "/" in repo else author
