@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @format_option()
 @pass_app
 def command(app: App, files: tuple[Path, ...], format_: str) -> int:
-    """Import declared edges, Hub model JSON lines or an export; plain or gzipped.
+    """Import declared edges, Hub model JSON lines, OSV advisories or an export; plain or gzipped.
 
     CSV has a head with parent,child,relation or source,target,relations. What a file is is told
     from its content. Lines that make no sense are listed, and the exit status is 3.

@@ -1,4 +1,4 @@
-"""Import: declared edges (CSV), Hub model JSON lines, or our own export."""
+"""Import: declared edges (CSV), Hub model JSON lines, OSV advisories, or our own export."""
 
 import csv
 import gzip
@@ -21,6 +21,7 @@ from lineage.domain.revision import Revision
 from lineage.graph.store import DeclaredEdge, Record, Store
 from lineage.hub.modeljson import revision_and_claims
 from lineage.ingest.events import Event, ImportReport, OnEvent, Problem, ignore
+from lineage.ingest.osv import import_osv, is_osv
 from lineage.ingest.restore import restore
 
 _COLUMNS = (("parent", "child", "relation"), ("source", "target", "relations"))
@@ -32,9 +33,9 @@ def import_file(store: Store, path: Path, *, on_event: OnEvent = ignore) -> Impo
     """Import one file, plain or gzipped, whose kind is told from its content.
 
     CSV has a header with `parent,child` (or `source,target`) and maybe `relation(s)`; JSON lines
-    hold one Hub model each; an export of ours is JSON with `revisions` and `edges`. Lines
-    that make no sense are problems of the report, the others are imported. Raises
-    ImportFormatError where the file is none of these.
+    hold one Hub model each; an export of ours is JSON with `revisions` and `edges`; OSV records
+    are JSON with a `schema_version`. Lines that make no sense are problems of the report, the
+    others are imported. Raises ImportFormatError where the file is none of these.
     """
     try:
         with _open(path) as raw:
@@ -42,6 +43,8 @@ def import_file(store: Store, path: Path, *, on_event: OnEvent = ignore) -> Impo
             raw.seek(0)
             if _is_export(head):
                 return restore(store, path, raw, on_event)
+            if is_osv(head):
+                return import_osv(store, path, raw)
             text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
             return _dispatch(store, path, text, _Tally(path, on_event))
     except (OSError, EOFError) as error:
@@ -77,7 +80,7 @@ def _dispatch(store: Store, path: Path, text: TextIO, tally: "_Tally") -> Import
             return tally.report(edges=store.import_edges(edges, path.name))
     raise ImportFormatError(
         f"{path} is none of the files that can be imported",
-        hint="Give CSV with the columns parent,child,relation; Hub model JSON lines; or an export.",
+        hint="Give CSV with the columns parent,child,relation; Hub models; OSV; or an export.",
     )
 
 

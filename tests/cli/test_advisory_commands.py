@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -195,3 +197,22 @@ def test_mark_and_withdraw_in_json(lineage: Command) -> None:
     assert made["references"] == ["http://r"]
     gone = lineage.json("advisory", "withdraw", made["id"], "--reason", "y")
     assert gone["withdrawn_reason"] == "y"
+
+
+def test_advisories_travel_as_osv(lineage: Command, empty: Command, tmp_path: Path) -> None:
+    mark(lineage, TUNED, "org/said")
+    lineage.run("mark", "org/base", "org/copy", "--reason", "both", "--together")
+    written = lineage.run("advisories", "--osv", "--history")
+    assert [r["schema_version"] for r in json.loads(written.stdout)] == ["1.6.0", "1.6.0"]
+    file = tmp_path / "osv.json"
+    file.write_text(written.stdout)
+    empty.run("import", str(file))
+    theirs = empty.json("advisories", "advisories")
+    assert theirs == lineage.json("advisories", "advisories")
+    empty.run("import", str(file))  # the same again changes nothing
+    assert empty.json("advisories", "advisories", "--history") == theirs
+    records = json.loads(written.stdout)
+    records[0]["affected"] = []
+    file.write_text("\n".join(json.dumps(record) for record in records))
+    told = empty.run("import", str(file), expect=3)
+    assert "marks nothing" in told.output
