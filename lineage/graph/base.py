@@ -254,3 +254,7 @@ class BaseStore(ABC):
     ) -> list[tuple[Node, Node]]:
         """Return `(parent, child)` of all edges into `frontier`, in one bulk query."""
         return self._read(lambda tx: tx.neighbours(frontier, statuses, down=False))
+
+    def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
+        return self._read(lambda tx: tx.edges_to(frontier))

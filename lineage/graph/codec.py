@@ -167,13 +167,14 @@ def imported_body(relation: Relation, where: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _edge(body: str) -> Derivation:
+def load_content(body: str) -> Derivation:
+    """Return an edge from its fields alone, its ends empty; equal bodies may give one object."""
     return parse(Derivation, body, parent="", child="")
 
 
 def load_edge(parent: str, child: str, body: str) -> Derivation:
     """Return an edge from its ends and its fields."""
-    return _edge(body).model_copy(update={"parent": parent, "child": child})
+    return load_content(body).model_copy(update={"parent": parent, "child": child})
 
 
 def load_claim(body: str) -> Claim:

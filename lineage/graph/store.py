@@ -273,3 +273,11 @@ class Store(Protocol):
     ) -> list[tuple[Node, Node]]:
         """Return `(parent, child)` of all edges into `frontier`, in one bulk query."""
         ...
+
+    def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return `(parent, child, edge)` of all edges into `frontier`, in one bulk query.
+
+        The edges come with empty ids for ends: those of equal content may be one object, which
+        makes reading hundreds of thousands cheap. Any order.
+        """
+        ...

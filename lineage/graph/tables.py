@@ -189,6 +189,10 @@ class Transaction(Protocol):
         """Return `(parent, child)` of all edges out of (`down`) or into `frontier`."""
         ...
 
+    def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
+        ...
+
     def scan_revisions(self) -> Iterator[Revision]:
         """Yield all revisions by id, in bounded memory."""
         ...

@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from math import inf
+from operator import itemgetter
 
 from lineage.domain.derivation import Derivation, MergeEvent
 from lineage.domain.exposure import DoseBasis, MeasuredDose
-from lineage.graph.store import Store
+from lineage.graph.store import Node, Store
 from lineage.propagate.dose import Dose, doses
 from lineage.propagate.election import METHODS
 from lineage.propagate.hazards import NEGLIGIBLE
@@ -96,11 +96,49 @@ def _together(members: Sequence[Mapping[str, Dose]]) -> dict[str, Dose]:
 def read_shares(store: Store, names: Sequence[str]) -> list[Share]:
     """Return the shares of all edges into `names`."""
     found: list[Share] = []
+    plain = _Plain()
     for batch in batches(names, _BATCH):
-        for _, group in groupby(store.derivations_into(batch), key=lambda edge: edge.child):
-            edges = list(group)
-            found += shares(edges, _events(store, edges))
+        handles = store.nodes(batch)
+        into: dict[Node, list[tuple[Node, Derivation]]] = defaultdict(list)
+        for parent, child, edge in store.edges_to(list(handles.values())):
+            into[child].append((parent, edge))
+        ids = store.names({parent for edges in into.values() for parent, _ in edges})
+        for name, node in handles.items():
+            edges = [(ids[parent], edge) for parent, edge in into.get(node, ())]
+            if len(edges) == 1 and (share := plain.share(name, *edges[0])) is not None:
+                found.append(share)
+            elif edges:
+                ended = [
+                    edge.model_copy(update={"parent": parent, "child": name})
+                    for parent, edge in sorted(edges, key=itemgetter(0))
+                ]
+                found += shares(ended, _events(store, ended))
     return found
+
+
+class _Plain:
+    """Shares of only children: of hundreds of thousands most edges say one of a few things."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Derivation, Share | None]] = {}
+
+    def share(self, child: str, parent: str, edge: Derivation) -> Share | None:
+        """Return the share of a child's one edge, None where it takes more to know.
+
+        `edge` has no ends, and is one object wherever its content is the same.
+        """
+        known = self._known.get(id(edge))
+        if known is None:
+            alone = shares([edge], {}) if edge.event is None else []
+            # What is kept holds the edge, so that its id stays its own.
+            known = self._known[id(edge)] = edge, alone[0] if alone else None
+        if known[1] is None:
+            return None
+        like = known[1]
+        return Share(
+            parent, child, like.explanation, like.value, like.low, like.high, like.basis,
+            like.part, like.loaded,
+        )  # fmt: skip
 
 
 def _events(store: Store, edges: Sequence[Derivation]) -> dict[str, MergeEvent]:

@@ -330,6 +330,22 @@ def test_statuses_narrow_the_search(store: Store) -> None:
     assert set(descendants(store, ["a"], statuses=[]).nodes) == {"a"}
 
 
+def test_edges_by_handle_say_what_edges_by_name_say(store: Store) -> None:
+    a, b, c, d = (rev("org/" + letter).id for letter in "abcd")
+    store.put_derivations([measured(a, c, coefficient=0.4), measured(b, c), declared(c, d)])
+    store.import_edges([DeclaredEdge(a, d, Relation.QUANTIZED)], "x.csv")
+    handles = store.nodes([a, b, c, d])
+    names = {node: name for name, node in handles.items()}
+    found = store.edges_to([handles[c], handles[d]])
+    named = [
+        edge.model_copy(update={"parent": names[p], "child": names[n]}) for p, n, edge in found
+    ]
+    key = lambda edge: (edge.child, edge.parent)  # noqa: E731
+    assert sorted(named, key=key) == store.derivations_into([c, d])
+    assert all(edge.parent == edge.child == "" for _, _, edge in found)
+    assert store.edges_to([handles[a]]) == store.edges_to([]) == []
+
+
 def test_hub_of_300_000_children(store: Store) -> None:
     rows = (DeclaredEdge("hub", f"c{i:06}", Relation.FINETUNE) for i in range(300_000))
     assert store.import_edges(rows, "f") == 300_000

@@ -328,6 +328,16 @@ class Neo4jTransaction(Records):
             return [(key, other) for key, others in rows for other in others]
         return [(other, key) for key, others in rows for other in others]
 
+    def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
+        rows = self.many(
+            "UNWIND $rows AS key MATCH (p:Revision)-[e:PARENT_OF]->(c:Revision {key: key})"
+            + _SHARED
+            + "RETURN p.key, key, coalesce(e.body, s.body)",
+            list(frontier),
+        )
+        return [(p, c, codec.load_content(body)) for p, c, body in rows if body is not None]
+
     def scan_revisions(self) -> Iterator[Revision]:
         """Yield all revisions by id, in bounded memory."""
         query: LiteralString = (

@@ -271,6 +271,15 @@ class SqliteTransaction(Records):
             values.append(json.dumps([STATUSES.index(status) for status in statuses]))
         return self._all(sql, *values)
 
+    def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
+        sql = """
+        SELECT e.parent, e.child, coalesce(e.body, s.body) FROM json_each(?1) f
+        CROSS JOIN edge e ON e.child = f.value LEFT JOIN shared s ON s.id = e.shared
+        """
+        rows = self._all(sql, json.dumps(list(frontier)))
+        return [(parent, child, codec.load_content(body)) for parent, child, body in rows]
+
     def scan_revisions(self) -> Iterator[Revision]:
         """Yield all revisions by id, in bounded memory."""
         for name, body in self._db.execute("SELECT id, body FROM node ORDER BY id"):
