@@ -1,47 +1,66 @@
-"""Import rates and descendants in a graph of millions, against raw inserts in the same run.
+"""Import rates, descendants and propagation in a graph of millions, against raw inserts.
 
-    python -m scripts.bench.graph [EDGES]                     # SQLite, 3,000,000 edges unless told
-    LINEAGE_BENCH_NEO4J=bolt://… python -m scripts.bench.graph   # also Neo4j, whose data it removes
+    python -m scripts.bench.graph [EDGES]      # 3,000,000 edges unless told: 2.5 million revisions
+    LINEAGE_BENCH_NEO4J=bolt://… python -m scripts.bench.graph   # a server that may be filled
 
-The graph is seeded: 5 revisions for 6 edges, one root with about 30,000 descendants.
+The graph is seeded: 5 revisions for 6 edges, one root with about 30,000 descendants, 1,000
+advisories on that root and on models drawn at random. Without LINEAGE_BENCH_NEO4J a server of its
+own is started where the tests find one: some edges go there over Bolt, then the whole SQLite
+store through `neo4j-admin database import`.
 """
 
 import os
 import random
+import resource
 import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 
+from lineage.domain.advisory import Advisory, Target, TargetKind
 from lineage.domain.derivation import Relation
 from lineage.graph.open import open_store
 from lineage.graph.store import DeclaredEdge, Store
 from lineage.graph.traverse import descendants
+from lineage.propagate.impact import impacts
 
 ROOT = "org-0/root"
 FAMILY = 30_000
+ADVISORIES = 1_000
+OVER_BOLT = 300_000  # edges imported over Bolt before bulk files take over
+HEAP = "2g"
 RELATIONS = (Relation.FINETUNE, Relation.QUANTIZED, Relation.ADAPTER, Relation.MERGE)
+
+
+def name(i: int) -> str:
+    """Return the id of a model of the forest."""
+    return f"org-{i % 40_000}/model-{i}"
 
 
 def synthetic(edges: int) -> Iterator[DeclaredEdge]:
     """Yield a family below ROOT and, apart from it, a forest with some merges."""
     rng = random.Random(1)  # noqa: S311 - a seeded graph
 
-    def name(i: int) -> str:
-        return f"org-{i % 40_000}/model-{i}"
-
     family = min(FAMILY, edges // 10)
     for i in range(1, family + 1):
         parent = int(i * rng.random() ** 3)
         source = ROOT if parent == 0 else f"family/{parent}"
         yield DeclaredEdge(source, f"family/{i}", rng.choice(RELATIONS))
-    others = edges - family
-    nodes = max(2, others * 5 // 6)
-    for i in range(others):
+    nodes = forest(edges)
+    for i in range(edges - family):
         child = i % nodes or 1
         yield DeclaredEdge(name(rng.randrange(child)), name(child), rng.choice(RELATIONS))
+
+
+def forest(edges: int) -> int:
+    """Return how many models the forest has."""
+    return max(2, (edges - min(FAMILY, edges // 10)) * 5 // 6)
 
 
 def raw_sqlite(folder: Path, edges: int) -> float:
@@ -88,47 +107,119 @@ def raw_neo4j(url: str, count: int = 100_000) -> float:
     return rate
 
 
-def measure(store: Store, edges: int, raw: float) -> None:
-    """Import the graph and ask for the root's descendants."""
-    busy = time.process_time()
-    started = time.perf_counter()
-    new = store.import_edges(synthetic(edges), "synthetic.csv")
-    took = time.perf_counter() - started
+def row(what: str, figure: str, target: str = "", note: str = "") -> None:
+    """Print one line."""
+    print(f"{what:<26}{figure:>16}  {target and 'target ' + target:<20}{note}", flush=True)
+
+
+def timed(store: Store, edges: int, raw: float, target: str) -> None:
+    """Import edges and print the rate."""
+    rows = list(synthetic(edges))  # made beforehand: a generator of random numbers is no store
+    busy, started = time.process_time(), time.perf_counter()
+    new = store.import_edges(rows, "synthetic.csv")
+    took, busy = time.perf_counter() - started, time.process_time() - busy
     rate = new / took
-    cpu = new / (time.process_time() - busy)
-    print(f"import      {new:>10,} edges  {rate:>10,.0f} /s, {rate / raw:.2f} of raw {raw:,.0f} /s")
-    print(f"                              {cpu:>10,.0f} /s of this process's CPU time")
+    row(
+        "import, edges/s", f"{rate:,.0f}", target, f"{new:,} edges, {rate / raw:.2f} of raw inserts"
+    )
+    row("  of own CPU time", f"{new / busy:,.0f}")
+
+
+def measure(store: Store, url: str, edges: int, target: str) -> None:
+    """Ask for the root's descendants and propagate advisories."""
     counts = store.counts()
-    print(f"holds       {counts.revisions:>10,} revisions, {counts.edges:,} edges")
+    row("holds, revisions", f"{counts.revisions:,}", "", f"{counts.edges:,} edges")
     times = []
-    for _ in range(5):
+    for _ in range(9):
         started = time.perf_counter()
         found = len(descendants(store, [ROOT]).nodes)
         times.append(time.perf_counter() - started)
-    print(
-        f"descendants {found - 1:>10,} of {ROOT}  best {min(times):.3f} s, first {times[0]:.3f} s"
-    )
+    note = f"{found - 1:,} of {ROOT}; first {times[0]:.3f} s, median {sorted(times)[4]:.3f} s"
+    row("descendants, best of 9", f"{min(times):.3f} s", target, note)
+    # In a process of its own, so that the peak is that of propagation.
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        exposures, took, busy, peak = pool.submit(propagate, url, edges).result()
+    note = f"{ADVISORIES:,} advisories, {exposures:,} exposures, {busy:.2f} s of own CPU time"
+    row("propagate all", f"{took:.2f} s", "< 5 s", note)
+    row("  peak memory", f"{peak / 2**20:,.2f} GiB", "< 1.5 GiB")
+
+
+def propagate(url: str, edges: int) -> tuple[int, float, float, float]:
+    """Return exposures, seconds, CPU seconds and peak KiB of the impacts of all advisories."""
+    time_of = datetime(2026, 1, 1, tzinfo=UTC)
+    rng = random.Random(3)  # noqa: S311 - a seeded choice
+    marked = [ROOT, *(name(rng.randrange(forest(edges))) for _ in range(ADVISORIES - 1))]
+    advisories = [
+        Advisory(
+            id=f"LIN-2026-{number:04}", summary="drawn at random", published=time_of,
+            modified=time_of, targets=(Target(kind=TargetKind.REPO, value=repo),),
+        )
+        for number, repo in enumerate(marked)
+    ]  # fmt: skip
+    store = open_store(url)
+    busy, started = time.process_time(), time.perf_counter()
+    exposures = sum(len(impact.exposures) for impact in impacts(store, advisories))
+    took, busy = time.perf_counter() - started, time.process_time() - busy
+    store.close()
+    return exposures, took, busy, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def on_given_server(url: str, edges: int) -> None:
+    """Fill a server over Bolt."""
+    raw = raw_neo4j(url)
+    store = open_store(url)
+    timed(store, edges, raw, ">= 20,000")
+    measure(store, url, edges, "< 1 s")
+    store.close()
+
+
+def on_own_server(source: Store, folder: Path, edges: int) -> None:
+    """Start a server, import some over Bolt, then all of `source` through bulk files."""
+    from lineage.graph.neo4j.bulkfiles import write_bulk_files
+    from tests.neo4j_server import Server, missing
+
+    reason = missing()
+    if reason:
+        print(f"left out: {reason}; or set LINEAGE_BENCH_NEO4J")
+        return
+    server = Server(folder / "server", heap=HEAP)
+    try:
+        server.start()
+        raw = raw_neo4j(server.url)
+        with closing(open_store(server.url)) as store:
+            timed(store, min(edges, OVER_BOLT), raw, ">= 20,000")
+        server.stop()
+        started = time.perf_counter()
+        arguments = write_bulk_files(source, folder / "files")
+        row("write bulk files", f"{time.perf_counter() - started:.1f} s")
+        started = time.perf_counter()
+        server.admin(*arguments[:3], "--overwrite-destination", *arguments[3:])
+        row("neo4j-admin import", f"{time.perf_counter() - started:.1f} s")
+        server.start()
+        with closing(open_store(server.url)) as store:
+            measure(store, server.url, edges, "< 1 s")
+    finally:
+        server.stop(kill=True)
 
 
 def main() -> None:
     """Run both stores and print."""
     edges = int(sys.argv[1]) if len(sys.argv) > 1 else 3_000_000
-    with tempfile.TemporaryDirectory() as folder:
+    given = os.environ.get("LINEAGE_BENCH_NEO4J")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         print("SQLite")
-        raw = raw_sqlite(Path(folder), edges)
-        store = open_store(f"sqlite:///{folder}/graph.db")
-        measure(store, edges, raw)
-        size = (Path(folder) / "graph.db").stat().st_size
-        print(f"file        {size / 1e6:>10,.0f} MB")
-        store.close()
-    url = os.environ.get("LINEAGE_BENCH_NEO4J")
-    if not url:
-        print("Neo4j: set LINEAGE_BENCH_NEO4J to a server that may be filled")
-        return
-    print("Neo4j")
-    store = open_store(url)
-    measure(store, edges, raw_neo4j(url))
-    store.close()
+        raw = raw_sqlite(folder, edges)
+        url = f"sqlite:///{folder}/graph.db"
+        with closing(open_store(url)) as store:
+            timed(store, edges, raw, ">= 100,000")
+            measure(store, url, edges, "< 0.1 s")
+            row("file", f"{(folder / 'graph.db').stat().st_size / 1e6:,.0f} MB")
+            print("Neo4j")
+            if given:
+                on_given_server(given, edges)
+            else:
+                on_own_server(store, folder, edges)
 
 
 if __name__ == "__main__":
