@@ -26,7 +26,7 @@ Pairs that cannot be measured are left out.
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """One thing to follow: the revisions that are marked, and all that can be reached from them.
+    """One thing to follow: the revisions that are marked, and all that is reached, with handles.
 
     `members`: revisions that harm only together, one collection for each member; else one
     collection. `descends` are those whose descent the weights show, the only ones whose measured
@@ -34,7 +34,7 @@ class Marked:
     """
 
     members: tuple[tuple[str, ...], ...]
-    reached: Collection[str]
+    reached: Mapping[str, Node]
     descends: Collection[str] = ()
 
 
@@ -49,7 +49,7 @@ class Holding:
 
 def holdings(store: Store, given: Sequence[Marked], gauge: Gauge | None = None) -> list[Holding]:
     """Return what is held of each marked thing: one read of the edges, one pass for all."""
-    everything = sorted({name for marked in given for name in marked.reached})
+    everything = {name: node for marked in given for name, node in marked.reached.items()}
     sources = [names for marked in given for names in marked.members]
     owner = [marked for marked in given for _ in marked.members]
     measured = _measured(sources, owner, gauge) if gauge else {}
@@ -93,18 +93,18 @@ def _together(members: Sequence[Mapping[str, Dose]]) -> dict[str, Dose]:
     return joined
 
 
-def read_shares(store: Store, names: Sequence[str]) -> list[Share]:
-    """Return the shares of all edges into `names`."""
+def read_shares(store: Store, handles: Mapping[str, Node]) -> list[Share]:
+    """Return the shares of all edges into the revisions of `handles`."""
     found: list[Share] = []
     plain = _Plain()
-    for batch in batches(names, _BATCH):
-        handles = store.nodes(batch)
+    ids = {node: name for name, node in handles.items()}
+    for batch in batches(sorted(handles), _BATCH):
         into: dict[Node, list[tuple[Node, Derivation]]] = defaultdict(list)
-        for parent, child, edge in store.edges_to(list(handles.values())):
+        for parent, child, edge in store.edges_to([handles[name] for name in batch]):
             into[child].append((parent, edge))
-        ids = store.names({parent for edges in into.values() for parent, _ in edges})
-        for name, node in handles.items():
-            edges = [(ids[parent], edge) for parent, edge in into.get(node, ())]
+        ids |= store.names({p for edges in into.values() for p, _ in edges if p not in ids})
+        for name in batch:
+            edges = [(ids[parent], edge) for parent, edge in into.get(handles[name], ())]
             if len(edges) == 1 and (share := plain.share(name, *edges[0])) is not None:
                 found.append(share)
             elif edges:

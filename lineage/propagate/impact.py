@@ -76,7 +76,8 @@ def touching(
         trails, _ = search(adjacency, [handles[name]])
         above = {adjacency.name(node): trail for node, trail in trails.items()}
         near = [hit for a, names in members if (hit := look_up(a, names, above)) is not None]
-        marks = [Marked(hit.members, list(above)) for hit in near]
+        nodes = {adjacency.name(node): node for node in trails}
+        marks = [Marked(hit.members, nodes) for hit in near]
         for hit, held in zip(near, holdings(store, marks), strict=True):
             (trail,) = hit.trails.values()
             way = name, _way(adjacency, trail)[::-1], trail
@@ -91,7 +92,7 @@ def _all(
     marked_ones = []
     for reached in given:
         adjacency.load(list(reached.trails))
-        names = [adjacency.name(node) for node in reached.trails]
+        names = {adjacency.name(node): node for node in reached.trails}
         descends = {adjacency.name(node) for node in reached.descends()}
         marked_ones.append(Marked(reached.members, names, descends))
     for reached, held in zip(given, holdings(store, marked_ones, gauge), strict=True):
