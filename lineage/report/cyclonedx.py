@@ -170,6 +170,8 @@ def _exposure_facts(exposure: Exposure) -> Iterator[tuple[str, object]]:
     yield "dose", exposure.dose
     yield "dose_low", exposure.dose_low
     yield "dose_high", exposure.dose_high
+    yield "basis", exposure.basis.value if exposure.basis else None
+    yield "tier", exposure.tier
     yield "depth", exposure.depth
     yield "witness", exposure.witness
     yield "downloads", exposure.downloads

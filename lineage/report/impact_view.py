@@ -13,7 +13,7 @@ from lineage.report.text import moment
 
 _COLUMNS = (
     "id", "status", "dose", "dose_low", "dose_high", "depth", "witness", "relation", "downloads",
-    "owner", "reason", "evidence",
+    "owner", "reason", "evidence", "basis", "tier",
 )  # fmt: skip
 _SHOWN = ("id", "status", "dose", "downloads", "carries", "how", "evidence")
 _ORDER = {status: place for place, status in enumerate(ExposureStatus)}
@@ -121,6 +121,8 @@ def _full_row(exposure: Exposure) -> tuple[Cell, ...]:
         exposure.owner,
         exposure.reason,
         evidence_summary(exposure.evidence),
+        exposure.basis.value if exposure.basis else None,
+        exposure.tier,
     )
 
 
@@ -199,6 +201,9 @@ def _notes(document: Impact) -> tuple[str, ...]:
     notes = []
     if not document.exposures:
         notes.append("nothing that it marks is in the store (yet)")
+    if document.cycles:
+        sizes = ", ".join(str(len(cycle)) for cycle in document.cycles)
+        notes.append(f"declared to descend from each other, in cycles of {sizes} revisions")
     if not document.complete:
         notes.append(f"not whole: stopped by {document.stopped_by}")
     return tuple(notes)

@@ -84,6 +84,8 @@ def _exposure_result(rule: str, exposure: Exposure) -> dict[str, Any]:
                 ("dose", exposure.dose),
                 ("doseLow", exposure.dose_low),
                 ("doseHigh", exposure.dose_high),
+                ("basis", exposure.basis.value if exposure.basis else None),
+                ("tier", exposure.tier),
                 ("downloads", exposure.downloads),
             )
             if value is not None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _MOST_RICH_ROWS = 2_000  # rich lays out some thousand rows a second
 # Where an id may go on in the next line, in the order in which breaks are tried.
 _BREAKS = ("@", "/", "-")
+_EASE = 11  # characters that a column should have beyond its longest word, if it needs more
 _COLOURS = {
     "affected": "bold red",
     "contradicted": "bold red",
@@ -152,16 +153,18 @@ def _fit(
 ) -> tuple[list[list[str]], list[int | None]]:
     """Return the rows with long words broken at the joints of ids, as far as the width asks for.
 
-    With them the width of each column, no less than its longest word where there is room.
+    With them the width of each column, no less than its longest word where there is room. Words
+    are broken on until columns have some room beyond their longest words too.
     """
     room = width - 2 * len(table.columns) - 1
+    fitting: tuple[list[list[str]], list[int | None]] = rows, [None] * len(table.columns)
     for joint in (*_BREAKS, ""):
-        words = [
-            max(len(w) for t in (*column, *name.split("_")) for w in t.split() or [""])
-            for column, name in zip(zip(*rows, strict=True), table.columns, strict=True)
-        ]
+        words, needs = _measured(rows, table)
         if sum(words) <= room:
-            return rows, [*_widths(rows, words, room)]
+            fitting = rows, [*_widths(words, needs, room)]
+            eased = sum(words) + sum(min(need, _EASE) for need in needs) <= room
+            if eased or joint == _BREAKS[-1]:  # hyphens only where nothing else fits
+                break
         if joint:
             widest = max(words)
             rows = [
@@ -171,20 +174,30 @@ def _fit(
                 ]
                 for row in rows
             ]
-    return rows, [None] * len(table.columns)
+    return fitting
 
 
-def _widths(rows: list[list[str]], words: list[int], room: int) -> list[int]:
+def _measured(rows: list[list[str]], table: Table) -> tuple[list[int], list[int]]:
+    """Return each column's longest word, and how much more its longest line takes."""
+    words, needs = [], []
+    for column, name in zip(zip(*rows, strict=True), table.columns, strict=True):
+        word = max(len(w) for text in (*column, name.replace("_", " ")) for w in _words(text))
+        words.append(word)
+        needs.append(max(0, max(len(line) for t in column for line in t.split("\n")) - word))
+    return words, needs
+
+
+def _words(text: str) -> list[str]:
+    return text.split() or [""]
+
+
+def _widths(words: list[int], needs: list[int], room: int) -> list[int]:
     """Share what room is left over the columns, those that need least first."""
     spare = room - sum(words)
-    needs = [
-        max(len(line) for text in column for line in text.split("\n")) - word
-        for column, word in zip(zip(*rows, strict=True), words, strict=True)
-    ]
     widths = list(words)
     order = sorted(range(len(words)), key=lambda index: needs[index])
     for place, index in enumerate(order):
-        given = max(0, min(needs[index], spare // (len(order) - place)))
+        given = min(needs[index], max(spare // (len(order) - place), min(spare, _EASE)))
         widths[index] += given
         spare -= given
     return widths

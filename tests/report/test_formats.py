@@ -3,15 +3,18 @@
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineage.domain.derivation import Evidence, EvidenceKind
 from lineage.domain.errors import UsageError
 from lineage.report.answer import Answer, Cell, Table, reporter
 from lineage.report.documents import JobDocument
+from lineage.report.graph_views import evidence_summary
 from lineage.report.markdown_format import escape
 from lineage.report.text import clean, day, moment, number
 
@@ -124,3 +127,39 @@ def test_numbers_and_times_as_people_read_them() -> None:
     time = datetime(2026, 1, 2, 3, 4, 5, 999, UTC)
     assert (day(time), moment(time)) == ("2026-01-02", "2026-01-02 03:04:05Z")
     assert (day(None), moment(None)) == (None, None)
+
+
+NAME = f"some-organisation/some-rather-long-model-name@{'a' * 40}"
+
+
+class Terminal(io.StringIO):
+    """A text stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 140])
+def test_a_terminal_of_any_width_shows_every_word_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows: list[tuple[Cell, ...]] = [(NAME, "affected", 0.25, f"merge of {NAME}", 12)]
+    table = Table(("id", "status", "dose", "how_it_came", "downloads"), rows)
+    document = JobDocument(job="add", counts={}, complete=True)
+    out = Terminal()
+    reporter("table").write(Answer(document, (table,)), out)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "affected" in text
+    assert f"@{'a' * 12}" in text
+    assert "a" * 13 not in text
+    assert "organisation" in text
+
+
+def test_witnesses_of_one_kind_are_counted() -> None:
+    said = [Evidence(kind=EvidenceKind.CARD, where=where) for where in "ab"]
+    against = Evidence(kind=EvidenceKind.SKETCH, supports=False, score=0.5)
+    best = [Evidence(kind=EvidenceKind.REPLAY, score=s, where=str(s)) for s in (0.25, 1.0)]
+    summary = evidence_summary([*said, against, *best])
+    assert summary == "card \u00d72, against: sketch 0.50, replay \u00d72 1.00"
