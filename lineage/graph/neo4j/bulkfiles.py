@@ -51,7 +51,8 @@ class _Files:
         self._nodes("meta", "name,version:long,writes:long,next_key:long,:LABEL", [meta])
         return [
             "database", "import", "full", "neo4j", "--multiline-fields=true",
-            "--id-type=integer", *self._arguments,
+            "--id-type=integer", f"--report-file={self._folder.absolute() / 'import.report'}",
+            *self._arguments,
         ]  # fmt: skip
 
     def _key(self) -> int:
