@@ -20,7 +20,8 @@ Exit status:
 
 - 0: clean.
 - 1: something is flagged or contradicted. `impact` and `show`: an advisory that stands reaches
-  something, affected or under investigation. `verify`, `explain` and `path`: the weights
+  something, affected or under investigation. `check`: something is wrong with the recipe.
+  `remediate`: something is affected. `verify`, `explain` and `path`: the weights
   contradict an edge.
 - 2: usage error.
 - 3: the answer is partial, which weighs more than 1. A limit or a time was reached (`complete` is
