@@ -168,7 +168,7 @@ def _letters(advisory: Advisory, exposures: Sequence[Exposure]) -> tuple[tuple[s
 
 
 def _letter(advisory: Advisory, exposures: Sequence[Exposure]) -> str:
-    marks = ", ".join(target.value for target in advisory.targets)
+    marks = ", ".join(str(target) for target in advisory.targets)
     lines = [
         f"Subject: {advisory.id}: {advisory.summary}",
         "",

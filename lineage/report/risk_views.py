@@ -35,7 +35,7 @@ def _advisory_row(advisory: Advisory) -> tuple[Cell, ...]:
         advisory.id,
         advisory.severity.value,
         advisory.hazard,
-        ", ".join(target.value for target in advisory.targets),
+        ", ".join(str(target) for target in advisory.targets),
         advisory.summary,
         moment(advisory.published),
         moment(advisory.modified),
