@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import torch
 
-from lineage.infer.grain import Grain
-from lineage.infer.modes import Mode, modes, refine, slot_ratios, sweep
+from lineage.infer.modes import Sweeper, modes, refine, slot_ratios
 from lineage.infer.scene import Scene, deltas_of, likely_bases, make_scene, shortlist, thinned_mask
 from lineage.infer.space import Space
+from lineage.infer.subsets import MOST as MOST_SOURCES
+from lineage.infer.subsets import Part, Subsets, no_sources
 
 ENOUGH = 0.9
 """Share of the changed positions that a set must reproduce; true ones reach .98."""
@@ -21,7 +21,6 @@ last place, chance alone reproduces half."""
 FAINT = 0.09
 """Weights below this are chance: dropping at .9 turns even a weight of .01 into .1."""
 
-MOST_SOURCES = 5
 TRIALS = 2
 RANKED = 5000
 """Positions on which candidates are ranked; the few best are then fitted on all."""
@@ -33,15 +32,6 @@ LEAST = (0.02, 0.1, 0.25, 0.4, 0.6)
 """Share that one, two, … sources must reproduce for the search to go on."""
 NEAR = 0.8
 SWAPS = 5
-
-
-@dataclass(slots=True)
-class Part:
-    """One source: its row, its weight per tensor, and for means its relative weight per tensor."""
-
-    row: int
-    scale: torch.Tensor
-    relative: torch.Tensor
 
 
 @dataclass(slots=True)
@@ -78,243 +68,196 @@ def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwi
         sources = shortlist(space, scene, [r for r in rows if r != base])
         if not sources:
             continue
+        search = _Search(scene, sources, deltas_of(space, scene, sources))
         for kind in KINDS:
-            outcome = _grow(space, scene, sources, kind)
+            outcome = search.grow(kind)
             if outcome is not None:
                 found.append(outcome)
                 break
     return sorted(found, key=lambda e: (len(e.parts), (1 - e.share) * e.changed))
 
 
-def _grow(space: Space, scene: Scene, rows: Sequence[int], kind: str) -> Elementwise | None:
-    """Add sources one by one, each the one that explains most of what is left."""
-    deltas = deltas_of(space, scene, rows)
-    parts: list[Part] = []
-    chosen: list[int] = []
-    share, member = 0.0, torch.zeros((0, len(scene.change)), dtype=torch.bool)
-    while len(parts) < MOST_SOURCES and share < 0.97:
-        trials = _next_sources(scene, deltas, parts, chosen, member, kind)
-        best: tuple[float, Part, int, torch.Tensor] | None = None
-        for number in trials:
-            part = _fit_part(scene, deltas, parts, chosen, number, member, kind)
-            part.row = rows[number]
-            hit = _members(scene, deltas[[*chosen, number]], [*parts, part], kind)
-            value = float(hit.any(0).float().mean())
-            if best is None or value > best[0]:
-                best = (value, part, number, hit)
-        if best is None or best[0] < share + 0.02 or best[0] < LEAST[len(parts)]:
-            break
-        share, part, number, member = best
-        parts.append(part)
-        chosen.append(number)
-    if share < ENOUGH or not parts:
+@dataclass(slots=True)
+class _Set:
+    """Sources chosen so far: their numbers among the candidates, and all their subsets."""
+
+    chosen: list[int]
+    parts: list[Part]
+    subsets: Subsets
+
+    @property
+    def share(self) -> float:
+        return self.subsets.share if self.parts else 0.0
+
+
+@dataclass(slots=True)
+class _Search:
+    """The search of one scene. `rows` are the candidates, `deltas` their changes.
+
+    What kinds have in common is kept: the first ranking, and the first source of both that fit a
+    weight.
+    """
+
+    scene: Scene
+    rows: Sequence[int]
+    deltas: torch.Tensor
+    counts: torch.Tensor | None = None
+    firsts: dict[int, Part] = field(default_factory=dict)
+
+    def grow(self, kind: str) -> Elementwise | None:
+        """Add sources one by one, each the one that explains most of what is left."""
+        reached = _Set([], [], no_sources(self.scene, kind))
+        while len(reached.parts) < MOST_SOURCES and reached.share < 0.97:
+            best: _Set | None = None
+            for number in self._next_sources(reached):
+                tried = self._with(reached, number)
+                if best is None or tried.share > best.share:
+                    best = tried
+            least = LEAST[len(reached.parts)]
+            if best is None or best.share < reached.share + 0.02 or best.share < least:
+                break
+            reached = best
+        if reached.share < ENOUGH:
+            return None
+        reached = self._pruned(self._swapped(reached))
+        share, scene = reached.share, self.scene
+        chance = self._of(reached.chosen, reached.parts, kind, moved=True).share
+        if 1 - share > MISSED * (1 - chance) or _faint(reached.parts, kind):
+            return None
+        return Elementwise(
+            scene.base, kind, reached.parts, share, chance, scene.changed,
+            reached.subsets.members(), scene.index,
+        )  # fmt: skip
+
+    def _with(self, known: _Set, number: int) -> _Set:
+        """Return a set with one more source, its weights fitted to what is left."""
+        part = self._fit_part(known, number)
+        subsets = known.subsets.extended(self.deltas[number], part)
+        return _Set([*known.chosen, number], [*known.parts, part], subsets)
+
+    def _of(
+        self, chosen: Sequence[int], parts: Sequence[Part], kind: str, *, moved: bool = False
+    ) -> Subsets:
+        """Return the subsets of given sources; `moved` shifts their changes by one place."""
+        subsets = no_sources(self.scene, kind)
+        for number, part in zip(chosen, parts, strict=True):
+            delta = self.deltas[number]
+            subsets = subsets.extended(torch.roll(delta, 1) if moved else delta, part)
+        return subsets
+
+    def _swapped(self, reached: _Set) -> _Set:
+        """Try each source's near relations in its place; keep what reproduces more."""
+        scaled = self.deltas / self.scene.unit
+        scaled = scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1e-20)
+        improved: _Set | None = reached
+        while improved is not None:
+            reached, improved = improved, self._swap(improved, scaled)
+        return reached
+
+    def _swap(self, reached: _Set, scaled: torch.Tensor) -> _Set | None:
+        """Return the first set that reproduces more after one swap, None if none does."""
+        for place in range(len(reached.parts)):
+            likeness = scaled @ scaled[reached.chosen[place]]
+            near = [i for i in torch.argsort(-likeness).tolist() if likeness[i] > NEAR]
+            near = [i for i in near if i not in reached.chosen][:SWAPS]
+            rest = self._without(reached, place) if near else reached
+            for number in near:
+                tried = self._with(rest, number)
+                if tried.share > reached.share + 0.002:
+                    return tried
         return None
-    share, member = _swap(scene, rows, deltas, parts, chosen, (share, member), kind)
-    share, member = _prune(scene, deltas, parts, chosen, (share, member), kind)
-    chance = _chance(scene, deltas[chosen], parts, kind)
-    if 1 - share > MISSED * (1 - chance) or _faint(parts, kind):
-        return None
-    return Elementwise(scene.base, kind, parts, share, chance, scene.changed, member, scene.index)
+
+    def _pruned(self, reached: _Set) -> _Set:
+        """Drop sources without which nearly as much is reproduced."""
+        for place in range(len(reached.parts) - 1, -1, -1):
+            if len(reached.parts) == 1:
+                break
+            fewer = self._without(reached, place)
+            if fewer.share >= ENOUGH and fewer.share > reached.share - 0.015:
+                reached = fewer
+        return reached
+
+    def _without(self, reached: _Set, place: int) -> _Set:
+        parts = [p for n, p in enumerate(reached.parts) if n != place]
+        chosen = [c for n, c in enumerate(reached.chosen) if n != place]
+        return _Set(chosen, parts, self._of(chosen, parts, reached.subsets.kind))
+
+    def _next_sources(self, known: _Set) -> list[int]:
+        """Return the best candidates by the excess of their mode over unexplained positions."""
+        kind = known.subsets.kind
+        if known.parts or self.counts is None:
+            left = thinned_mask(known.subsets.left, RANKED).nonzero().squeeze(1)
+            thin = self.deltas[:, left]
+            sweeper = Sweeper(thin, self.scene.slack[left])
+            change = self.scene.change[left]
+            counts = sweeper.counts(change)
+            if kind == "sum":
+                for total in known.subsets.totals[1:]:
+                    counts += sweeper.counts(change - total[left].float())
+            if not known.parts:
+                self.counts = counts
+        else:
+            counts = self.counts
+        scores = modes(counts, 1.0 if kind == "unit" else None)
+        ranked = sorted(range(len(scores)), key=lambda i: -scores[i].excess)
+        return [i for i in ranked if i not in known.chosen and scores[i].excess > 0][:TRIALS]
+
+    def _fit_part(self, known: _Set, number: int) -> Part:
+        """Fit the weights of one more source, tensor by tensor, to what is left."""
+        kind, scene = known.subsets.kind, self.scene
+        if not known.parts and kind != "unit" and number in self.firsts:
+            return self.firsts[number]
+        delta, left = self.deltas[number], known.subsets.left
+        scale = torch.ones(scene.slots, dtype=torch.float64)
+        if kind != "unit":
+            changes = [scene.change[left]]
+            if kind == "sum":
+                changes += [(scene.change - t.float())[left] for t in known.subsets.totals[1:]]
+            scale = self._scale(delta[left], changes, left)
+        relative = torch.ones(scene.slots, dtype=torch.float64)
+        if kind != "sum" and known.parts:
+            relative = self._relative(known, delta, scale)
+        part = Part(self.rows[number], scale, relative)
+        if not known.parts and kind != "unit":
+            self.firsts[number] = part
+        return part
+
+    def _scale(
+        self, delta: torch.Tensor, changes: list[torch.Tensor], left: torch.Tensor
+    ) -> torch.Tensor:
+        """Return (slots): the weight at which most of `changes` are `delta` times it."""
+        scene = self.scene
+        slack, place = scene.slack[left], scene.place[left]
+        sweeper = Sweeper(delta[None], slack)
+        counts = sweeper.counts(changes[0])
+        for change in changes[1:]:
+            counts += sweeper.counts(change)
+        times = len(changes)
+        return refine(
+            torch.cat(changes), delta.repeat(times), slack.repeat(times), place.repeat(times),
+            scene.slots, modes(counts)[0].weight,
+        )  # fmt: skip
+
+    def _relative(self, known: _Set, delta: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """Return (slots): the weight of a further source in a mean, relative to the first one's.
+
+        From c = (N + w e) / (W + w) follows w = (W c - N) / (e - c), for every subset of the
+        sources known; the mode over positions is taken for all tensors, then for each.
+        """
+        scene, left = self.scene, known.subsets.left
+        place = scene.place[left]
+        c = scene.change[left].double()
+        totals = known.subsets.totals[1:, left].double()
+        weights = known.subsets.weights[1:].double()[:, place]
+        times = len(totals)
+        down = scale[place] * delta[left].double() - c
+        return slot_ratios(
+            (weights * c - totals).reshape(-1), down.repeat(times),
+            (scene.slack[left].double() * (weights + 1)).reshape(-1), place.repeat(times),
+            scene.slots,
+        )  # fmt: skip
 
 
 def _faint(parts: Sequence[Part], kind: str) -> bool:
     """Tell whether a source of a sum has next to no weight."""
     return kind == "sum" and any(abs(float(p.scale.median())) < FAINT for p in parts)
-
-
-def _swap(
-    scene: Scene,
-    rows: Sequence[int],
-    deltas: torch.Tensor,
-    parts: list[Part],
-    chosen: list[int],
-    reached: tuple[float, torch.Tensor],
-    kind: str,
-) -> tuple[float, torch.Tensor]:
-    """Try each source's near relations in its place; keep what reproduces more.
-
-    Changes `parts` and `chosen` in place and returns the share and members.
-    """
-    share, member = reached
-    scaled = deltas / scene.unit
-    scaled = scaled / scaled.norm(dim=1, keepdim=True).clamp(min=1e-20)
-    for place in range(len(parts)):
-        likeness = scaled @ scaled[chosen[place]]
-        near = [i for i in torch.argsort(-likeness).tolist() if likeness[i] > NEAR]
-        others = [n for n in range(len(parts)) if n != place]
-        kept, known = [parts[n] for n in others], [chosen[n] for n in others]
-        rest = _members(scene, deltas[known], kept, kind) if kept else member[:0]
-        for number in [i for i in near if i not in chosen][:SWAPS]:
-            part = _fit_part(scene, deltas, kept, known, number, rest, kind)
-            part.row = rows[number]
-            hit = _members(scene, deltas[[*known, number]], [*kept, part], kind)
-            value = float(hit.any(0).float().mean())
-            if value > share + 0.002:
-                parts[:], chosen[:] = [*kept, part], [*known, number]
-                share, member = value, hit
-                return _swap(scene, rows, deltas, parts, chosen, (share, member), kind)
-    return share, member
-
-
-def _prune(
-    scene: Scene,
-    deltas: torch.Tensor,
-    parts: list[Part],
-    chosen: list[int],
-    reached: tuple[float, torch.Tensor],
-    kind: str,
-) -> tuple[float, torch.Tensor]:
-    """Drop sources without which nearly as much is reproduced; changes the lists in place."""
-    share, member = reached
-    for place in range(len(parts) - 1, -1, -1):
-        if len(parts) == 1:
-            break
-        kept = [p for n, p in enumerate(parts) if n != place]
-        known = [c for n, c in enumerate(chosen) if n != place]
-        hit = _members(scene, deltas[known], kept, kind)
-        value = float(hit.any(0).float().mean())
-        if value >= ENOUGH and value > share - 0.015:
-            parts[:], chosen[:] = kept, known
-            share, member = value, hit
-    return share, member
-
-
-def _left(member: torch.Tensor, count: int) -> torch.Tensor:
-    return ~member.any(0) if len(member) else torch.ones(count, dtype=torch.bool)
-
-
-def _next_sources(
-    scene: Scene,
-    deltas: torch.Tensor,
-    parts: Sequence[Part],
-    chosen: Sequence[int],
-    member: torch.Tensor,
-    kind: str,
-) -> list[int]:
-    """Return up to three candidates by the excess of their mode over unexplained positions."""
-    left = thinned_mask(_left(member, len(scene.change)), RANKED).nonzero().squeeze(1)
-    change, slack, thin = scene.change[left], scene.slack[left], deltas[:, left]
-    every = torch.ones_like(thin, dtype=torch.bool)
-    counts = sweep(change, thin, slack, every)
-    if parts and kind == "sum":
-        for known in _subset_sums(scene, deltas[list(chosen)], parts)[1:]:
-            counts += sweep(change - known[left], thin, slack, every)
-    scores = modes(counts, 1.0 if kind == "unit" else None)
-    ranked = sorted(range(len(deltas)), key=lambda i: -scores[i].excess)
-    return [i for i in ranked if i not in chosen and scores[i].excess > 0][:TRIALS]
-
-
-def _fit_part(
-    scene: Scene,
-    deltas: torch.Tensor,
-    parts: Sequence[Part],
-    chosen: Sequence[int],
-    number: int,
-    member: torch.Tensor,
-    kind: str,
-) -> Part:
-    left = _left(member, len(scene.change))
-    delta = deltas[number]
-    counts = sweep(scene.change, delta[None], scene.slack, left[None])
-    knowns = _subset_sums(scene, deltas[list(chosen)], parts)[1:] if kind == "sum" else []
-    for known in knowns:
-        counts += sweep(scene.change - known, delta[None], scene.slack, left[None])
-    mode: Mode = modes(counts)[0]
-    if kind == "unit":
-        scale = torch.ones(scene.slots, dtype=torch.float64)
-        relative = torch.ones_like(scale)
-        if parts:
-            relative = _relative(scene, deltas, parts, chosen, delta, scale, left)
-        return Part(-1, scale, relative)
-    stacked = torch.cat([scene.change[left], *[(scene.change - k)[left] for k in knowns]])
-    times = 1 + len(knowns)
-    scale = refine(
-        stacked, delta[left].repeat(times), scene.slack[left].repeat(times),
-        scene.place[left].repeat(times), scene.slots, mode.weight,
-    )  # fmt: skip
-    relative = torch.ones(scene.slots, dtype=torch.float64)
-    if kind == "mean" and parts:
-        relative = _relative(scene, deltas, parts, chosen, delta, scale, left)
-    return Part(-1, scale, relative)
-
-
-def _relative(
-    scene: Scene,
-    deltas: torch.Tensor,
-    parts: Sequence[Part],
-    chosen: Sequence[int],
-    delta: torch.Tensor,
-    scale: torch.Tensor,
-    left: torch.Tensor,
-) -> torch.Tensor:
-    """Return (slots): the weight of a further source in a mean, relative to the first one's.
-
-    From c = (N + w e) / (W + w) follows w = (W c - N) / (e - c), for every subset of the sources
-    known; the mode over positions is taken for all tensors, then for each.
-    """
-    e = scale[scene.place] * delta.double()
-    c = scene.change.double()
-    ups, downs, slacks = [], [], []
-    for size in range(1, len(parts) + 1):
-        for subset in combinations(range(len(parts)), size):
-            total, weight = _numerator(scene, deltas[list(chosen)], parts, subset)
-            ups.append((weight * c - total)[left])
-            downs.append((e - c)[left])
-            slacks.append(scene.slack[left].double() * (weight[left] + 1))
-    place = scene.place[left].repeat(len(ups))
-    return slot_ratios(torch.cat(ups), torch.cat(downs), torch.cat(slacks), place, scene.slots)
-
-
-def _numerator(
-    scene: Scene, deltas: torch.Tensor, parts: Sequence[Part], subset: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weighted sum of a subset's changes and the sum of its weights, per position."""
-    total = torch.zeros(len(scene.change), dtype=torch.float64)
-    weight = torch.zeros_like(total)
-    for number in subset:
-        w = parts[number].relative[scene.place]
-        total += w * parts[number].scale[scene.place] * deltas[number].double()
-        weight += w
-    return total, weight
-
-
-def _subset_sums(scene: Scene, deltas: torch.Tensor, parts: Sequence[Part]) -> list[torch.Tensor]:
-    """Return the summed change of every subset of the sources, the empty one first."""
-    sums = [torch.zeros(len(scene.change), dtype=torch.float32)]
-    for number, part in enumerate(parts):
-        own = (part.scale[scene.place] * deltas[number].double()).float()
-        sums += [s + own for s in sums]
-    return sums
-
-
-def _members(scene: Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: str) -> torch.Tensor:
-    """Return (sources, positions): which sources hold at each position some subset reproduces.
-
-    Where several subsets do, the one that comes nearest counts.
-    """
-    exact = torch.float64 if scene.grain is Grain.F32 else torch.float32
-    change = scene.change.to(exact)
-    own = torch.stack([p.scale[scene.place].to(exact) for p in parts]) * deltas.to(exact)
-    weights = torch.stack([p.relative[scene.place].to(exact) for p in parts])
-    weighted = own if kind == "sum" else own * weights
-    sizes = own.abs() * 2.0 ** (1 - scene.grain.bits)  # each is rounded on its own, about twice
-    best = torch.full_like(change, float("inf"))
-    member = torch.zeros((len(parts), len(change)), dtype=torch.bool)
-    for size in range(1, len(parts) + 1):
-        for subset in combinations(range(len(parts)), size):
-            chosen = list(subset)
-            total = weighted[chosen].sum(0)
-            if kind != "sum":
-                total = total / weights[chosen].sum(0).clamp(min=1e-12)
-            miss = (total - change).abs()
-            take = (miss <= scene.slack + sizes[chosen].sum(0)) & (miss < best)
-            best = torch.where(take, miss, best)
-            for number in range(len(parts)):
-                member[number] = torch.where(take, number in subset, member[number])
-    return member
-
-
-def _chance(scene: Scene, deltas: torch.Tensor, parts: Sequence[Part], kind: str) -> float:
-    """Return the share that the same sources reproduce with their changes moved by one place."""
-    moved = torch.roll(deltas, 1, dims=1)
-    return float(_members(scene, moved, parts, kind).any(0).float().mean())

@@ -1,7 +1,7 @@
 """Families: models whose raw weights agree, stacked so that all comparisons are matrix algebra."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ class Family:
     `values` is (models, positions) float32, `have` (models, slots) tells which slots a model has;
     missing ones hold the first model's values. `extra` lists each model's tensors without a slot.
     `unit` (positions) is the binade of the first model's values, the natural scale of rounding.
+    `slot_of` (positions) is the slot of each.
     """
 
     views: list[View]
@@ -38,12 +39,11 @@ class Family:
     index: list[list[int]]
     extra: list[list[int]]
     unit: torch.Tensor
+    slot_of: torch.Tensor = field(init=False)
 
-    @property
-    def slot_of(self) -> torch.Tensor:
-        """Return the slot number of every stacked position."""
-        sizes = torch.tensor([s.size for s in self.slots])
-        return torch.repeat_interleave(torch.arange(len(self.slots)), sizes)
+    def __post_init__(self) -> None:
+        sizes = torch.tensor([s.size for s in self.slots], dtype=torch.int64)
+        self.slot_of = torch.repeat_interleave(torch.arange(len(self.slots)), sizes)
 
     def shared(self, *rows: int) -> torch.Tensor:
         """Return the mask of positions whose slots all of `rows` have."""

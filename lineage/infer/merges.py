@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -12,6 +13,9 @@ from lineage.infer.spans import Fit, pair_fits, set_fits
 EXACT = 0.9
 """Share of telling positions from which a replay counts as exact; true sets reach .95 to 1.0."""
 
+BLURRED = 0.25
+"""Share below which no rounding explains what a replay misses."""
+
 PROBED = 3
 UNEVEN = 5
 """Tensors in which sets of uneven weights are looked for, and the most models of one."""
@@ -20,17 +24,34 @@ MOST = 8
 """Most models of one weighted sum, a base included."""
 
 
-def sum_replays(
-    space: Space, child: int, rows: Sequence[int], merged: Collection[int]
-) -> list[Replay]:
-    """Return the sets of `rows` whose weighted sum is the child, best first; empty if none is.
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """The sets of one size whose weighted sum a child may be.
+
+    `rivals` are sets with one more model, where none of `found` is exact.
+    """
+
+    found: list[Replay]
+    rivals: list[Replay] = field(default_factory=list)
+    ranked: bool = False
+
+    def best_first(self, merged: Collection[int]) -> list[Replay]:
+        """Return the replays, best first; those of models that are merges (`merged`) come last."""
+        if self.ranked:
+            return self.found
+        best = sorted(self.found, key=lambda r: _preference(r, merged))
+        return best if best[0].share >= EXACT or not self.rivals else self.rivals
+
+
+def find_sums(space: Space, child: int, rows: Sequence[int]) -> Sums | None:
+    """Return the sets of `rows` whose weighted sum is the child, None if none is.
 
     Sets that reach the floor of the child's rounding, or far below the nearest model, are replayed
-    on the probe; the smallest exact ones win, then those of models that are not merges themselves
-    (`merged`), then round weights.
+    on the probe; the smallest exact ones win, then those of models that are not merges themselves,
+    then round weights.
     """
     if len(rows) < 2:
-        return []
+        return None
     near = nearest_gap(space, child, rows)
     floor = space.family.views[child].grain.floor
     limit = max(4 * floor, 0.15 * near)
@@ -43,13 +64,14 @@ def sum_replays(
         for fit in sets[size]:
             if fit.residual > limit:
                 continue
-            outcome = replay(space.family, child, fit.rows, space.picked)
-            if _holds(outcome, floor, near, further) and _all_needed(outcome):
+            outcome = replay(space, child, fit.rows, BLURRED)
+            if outcome and _holds(outcome, floor, near, further) and _all_needed(outcome):
                 found.append(outcome)
         if found:
-            best = sorted(found, key=lambda r: _preference(r, merged))
-            return best if best[0].share >= EXACT else _weigh(space, child, sets, best)
-    return _uneven(space, child, rows, near)
+            blurred = any(f.share < EXACT for f in found)
+            return Sums(found, _rivals(space, child, sets, found) if blurred else [])
+    uneven = _uneven(space, child, rows, near)
+    return Sums(uneven, ranked=True) if uneven else None
 
 
 def _uneven(space: Space, child: int, rows: Sequence[int], near: float) -> list[Replay]:
@@ -57,8 +79,7 @@ def _uneven(space: Space, child: int, rows: Sequence[int], near: float) -> list[
 
     No common weights bring such sets near; single tensors do, and the others then confirm.
     """
-    family = space.family
-    floor = family.views[child].grain.floor
+    floor = space.family.views[child].grain.floor
     slots = space.slots_of(child, [])
     moved = space.gap[slots][:, child][:, list(rows)].min(1).values
     telling = slots[torch.argsort(moved, descending=True)][:PROBED]
@@ -71,26 +92,23 @@ def _uneven(space: Space, child: int, rows: Sequence[int], near: float) -> list[
             if key in tried or fit.residual > max(4 * floor, 0.1 * near):
                 continue
             tried.add(key)
-            outcome = replay(family, child, fit.rows, space.picked)
-            if _holds(outcome, floor, near, float("inf")) and _all_needed(outcome):
+            outcome = replay(space, child, fit.rows, BLURRED)
+            if outcome and _holds(outcome, floor, near, float("inf")) and _all_needed(outcome):
                 found.append(outcome)
     found.sort(key=lambda r: (len(r.rows), r.residual))
     least = min((r.residual for r in found), default=0.0)
     return [r for r in found if r.residual <= 1.06 * least]
 
 
-def _weigh(
-    space: Space, child: int, sets: dict[int, list[Fit]], best: list[Replay]
+def _rivals(
+    space: Space, child: int, sets: dict[int, list[Fit]], found: list[Replay]
 ) -> list[Replay]:
-    """Let blurred sets stand only where no set with one more model comes much nearer."""
-    size = len(best[0].rows)
-    rivals = [replay(space.family, child, f.rows, space.picked) for f in sets.get(size + 1, [])[:3]]
-    rivals = [
-        r
-        for r in rivals
-        if _all_needed(r, 0.03) and r.residual < 0.94 * min(b.residual for b in best)
-    ]
-    return sorted(rivals, key=lambda r: r.residual) or best
+    """Return the sets with one more model that come much nearer than blurred ones, best first."""
+    size = len(found[0].rows)
+    tried = [replay(space, child, f.rows) for f in sets.get(size + 1, [])[:3]]
+    least = min(f.residual for f in found)
+    rivals = [r for r in tried if r and _all_needed(r, 0.03) and r.residual < 0.94 * least]
+    return sorted(rivals, key=lambda r: r.residual)
 
 
 def _holds(outcome: Replay, floor: float, near: float, further: float) -> bool:
@@ -103,7 +121,7 @@ def _holds(outcome: Replay, floor: float, near: float, further: float) -> bool:
     if outcome.share >= EXACT:
         return True
     return (
-        outcome.share >= 0.25
+        outcome.share >= BLURRED
         and outcome.residual <= min(4 * floor, 0.25 * near)
         and outcome.residual <= 1.08 * max(further, floor)
         and bool((outcome.weights.median(0).values > -0.01).all())

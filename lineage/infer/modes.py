@@ -9,6 +9,8 @@ LOW, HIGH, STEP = -3.0, 13.0, 0.01
 
 BINS = int((HIGH - LOW) / STEP) + 2
 
+_AROUND = torch.cat([torch.arange(-40, -5), torch.arange(6, 41)])
+
 
 @dataclass(frozen=True, slots=True)
 class Mode:
@@ -18,31 +20,37 @@ class Mode:
     excess: float
 
 
-def sweep(
-    change: torch.Tensor, delta: torch.Tensor, slack: torch.Tensor, valid: torch.Tensor
-) -> torch.Tensor:
-    """Return (candidates, bins): how many positions each weight explains, sharper ones more.
+class Sweeper:
+    """Counts how many positions each weight explains, for many changes over the same sources.
 
-    `change` (positions) or (candidates, positions) should be `weight * delta` within `slack`, the
-    half unit in the last place. A position supports all weights in (change +- slack) / delta, with
-    -log of the width of that interval.
+    `delta` is (candidates, positions), `slack` (positions) the half unit in the last place. A
+    change should be `weight * delta` within `slack`. A position supports all weights in
+    (change +- slack) / delta, with -log of the width of that interval: sharper ones more.
     """
-    size = delta.abs()
-    usable = valid & (size > 2 * slack)
-    safe = torch.where(usable, delta, torch.ones_like(delta))
-    middle, half = change / safe, slack / safe.abs()
-    usable &= (middle > LOW) & (middle < HIGH)
-    worth = torch.where(usable, -torch.log((2 * half).clamp(min=1e-3, max=1.0)), 0.0)
-    first = (((middle - half) - LOW) / STEP).clamp(0, BINS - 2).long()
-    last = (((middle + half) - LOW) / STEP).clamp(0, BINS - 2).long() + 1
-    out = torch.zeros((len(delta), BINS + 1), dtype=torch.float32)
-    out.scatter_add_(1, first, worth)
-    out.scatter_add_(1, last, -worth)
-    return out[:, :BINS].cumsum(1)
+
+    def __init__(self, delta: torch.Tensor, slack: torch.Tensor) -> None:
+        self._rows = len(delta)
+        row, self._column = (delta.abs() > 2 * slack).nonzero(as_tuple=True)
+        self._start = row * (BINS + 1)
+        self._delta = delta[row, self._column]
+        self._half = slack[self._column] / self._delta.abs()
+        self._worth = -torch.log((2 * self._half).clamp(min=1e-3, max=1.0))
+
+    def counts(self, change: torch.Tensor) -> torch.Tensor:
+        """Return (candidates, bins): the support of each weight for `change` (positions)."""
+        middle = change[self._column] / self._delta
+        inside = (middle > LOW) & (middle < HIGH)
+        worth = torch.where(inside, self._worth, 0.0)
+        first = (((middle - self._half) - LOW) / STEP).clamp(0, BINS - 2).long() + self._start
+        last = (((middle + self._half) - LOW) / STEP).clamp(0, BINS - 2).long() + self._start
+        out = torch.zeros(self._rows * (BINS + 1), dtype=torch.float32)
+        out.scatter_add_(0, first, worth)
+        out.scatter_add_(0, last + 1, -worth)
+        return out.view(self._rows, BINS + 1)[:, :BINS].cumsum(1)
 
 
 def modes(counts: torch.Tensor, at: float | None = None) -> list[Mode]:
-    """Return the mode of each row of `sweep`, its excess over the counts 5 to 40 bins away.
+    """Return the mode of each row of `counts`, its excess over the counts 5 to 40 bins away.
 
     Weights near zero explain positions that did not change and are not looked at. With `at` the
     weight is given, and only its excess measured.
@@ -54,17 +62,19 @@ def modes(counts: torch.Tensor, at: float | None = None) -> list[Mode]:
     if at is not None:
         window = slice(int((at - LOW) / STEP) - 1, int((at - LOW) / STEP) + 2)
         best = usable[:, window].argmax(1) + window.start
-    out = []
-    for row, place in enumerate(best.tolist()):
-        around = torch.cat(
-            [
-                counts[row, max(place - 40, 0) : max(place - 5, 0)],
-                counts[row, place + 6 : place + 41],
-            ]
-        )
-        level = float(around.quantile(0.75)) if len(around) else 0.0
-        out.append(Mode(LOW + STEP * (place + 0.5), float(counts[row, place]) - level))
-    return out
+    around = best[:, None] + _AROUND
+    known = (around >= 0) & (around < BINS)
+    held = counts.gather(1, around.clamp(0, BINS - 1))
+    held = torch.where(known, held, float("inf")).sort(1).values
+    # upper quartile of the known ones, between neighbours
+    at_rank = 0.75 * (known.sum(1, keepdim=True) - 1)
+    low, high = held.gather(1, at_rank.floor().long()), held.gather(1, at_rank.ceil().long())
+    level = torch.lerp(low, high, at_rank - at_rank.floor()).squeeze(1)
+    peak = counts.gather(1, best[:, None]).squeeze(1)
+    return [
+        Mode(LOW + STEP * (place + 0.5), p - q)
+        for place, p, q in zip(best.tolist(), peak.tolist(), level.tolist(), strict=True)
+    ]
 
 
 def refine(

@@ -1,5 +1,7 @@
 """Casts and the nearest older model: what distances alone can say."""
 
+import math
+
 import torch
 from pydantic import JsonValue
 
@@ -10,6 +12,9 @@ from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.twins import time_note
+
+FOREIGN = 0.25
+"""Share of a child's values, at most, that a cast may have without a counterpart."""
 
 
 def cosine_to(family: Family, parent: int, child: int) -> tuple[float, int]:
@@ -29,7 +34,15 @@ def cosine_to(family: Family, parent: int, child: int) -> tuple[float, int]:
 
 
 def equal_share(family: Family, parent: int, child: int, grain: Grain) -> float:
-    """Return the share of values of `child` that `parent` reproduces when cast to `grain`."""
+    """Return the share of values of `child` that `parent` reproduces when cast to `grain`.
+
+    0 where the child has much that has no place in the family: equal parts make no cast (a mixture
+    of experts holds all of its base).
+    """
+    view = family.views[child]
+    sizes = [math.prod(t.shape) for t in view.tensors]
+    if sum(sizes[i] for i in family.extra[child]) > FOREIGN * sum(sizes):
+        return 0.0
     mask = family.shared(parent, child)
     ours = round_to(family.values[parent][mask], grain)
     return float((ours == family.values[child][mask]).float().mean()) if mask.any() else 0.0
@@ -79,15 +92,21 @@ def finetune_link(
     )
 
 
-def squared_distances(family: Family) -> torch.Tensor:
-    """Return mean squared differences (models, models) in binades, over slots both have."""
-    scaled = (family.values - family.values[0]) / family.unit
-    gram = torch.zeros((len(family.views),) * 2, dtype=torch.float64)
-    for start in range(0, scaled.shape[1], 1 << 16):
-        part = scaled[:, start : start + (1 << 16)].double()
+def squared_distances(family: Family, device: torch.device | None = None) -> torch.Tensor:
+    """Return mean squared differences (models, models) in binades, over slots both have.
+
+    The product runs on `device`, the processor by default; the result is in main memory.
+    """
+    count = family.values.shape[1]
+    gram = torch.zeros((len(family.views),) * 2, dtype=torch.float64, device=device)
+    for start in range(0, count, 1 << 16):
+        here = slice(start, start + (1 << 16))
+        values = family.values[:, here].to(device)
+        part = ((values - values[0]) / family.unit[here].to(device)).double()
         gram += part @ part.T
+    gram = gram.cpu()
     norm = gram.diagonal()
-    return (norm[:, None] + norm[None, :] - 2 * gram).clamp(min=0) / max(scaled.shape[1], 1)
+    return (norm[:, None] + norm[None, :] - 2 * gram).clamp(min=0) / max(count, 1)
 
 
 def quantized_link(family: Family, parent: int, child: int) -> Explanation:

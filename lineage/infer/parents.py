@@ -1,11 +1,16 @@
 """The order of tests: how each model of a family was made from older ones."""
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from lineage.domain.derivation import Relation
+from lineage.fingerprint.torchside import hold_to_one_thread
 from lineage.infer.coarse import nearest_on_grid, on_grid, pruned_link
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
@@ -13,7 +18,7 @@ from lineage.infer.generators import Generators, trained_from
 from lineage.infer.grain import Grain
 from lineage.infer.inside import find_inside
 from lineage.infer.links import Explanation
-from lineage.infer.merges import sum_replays
+from lineage.infer.merges import Sums, find_sums
 from lineage.infer.nearest import (
     cast_link,
     equal_share,
@@ -23,10 +28,24 @@ from lineage.infer.nearest import (
 )
 from lineage.infer.nearswap import nearswap_link
 from lineage.infer.order import claims_parent, may_precede
+from lineage.infer.patches import Patches
 from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
 from lineage.infer.space import Space, make_space
 from lineage.infer.views import View
+
+CAST = 0.995
+"""Share of values equal after a cast from which a model is one."""
+
+PRUNED = 0.02
+"""Least share of values that pruning sets to zero."""
+
+ECHOES = frozenset({Relation.CONVERTED, Relation.QUANTIZED, Relation.PRUNED})
+
+Found = Explanation | Sums | None
+"""What a search ends with: an explanation, sums to choose from, or nothing."""
+
+_LINUX = sys.platform == "linux"
 
 
 @dataclass(slots=True)
@@ -44,27 +63,73 @@ class State:
     generators: Generators = field(default_factory=Generators)
 
 
-def family_links(family: Family, adapters: Sequence[View] = ()) -> list[Explanation]:
-    """Explain every member of a family that has older members, in order of age."""
-    space = make_space(family)
-    gaps = squared_distances(family)
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is to be searched for one child: its candidates and the nearest of them."""
+
+    child: int
+    rows: list[int]
+    near: int
+
+
+def family_links(
+    family: Family, adapters: Sequence[View] = (), *, device: torch.device | None = None
+) -> list[Explanation]:
+    """Explain every member of a family that has older members.
+
+    First, in order of age, what equality and grids tell; then all others are searched at the same
+    time, one thread a processor; last, in order of age again, what is left was trained.
+    Products of all models with all run on `device`.
+    """
+    space = make_space(family, device)
+    gaps = squared_distances(family, device)
     state = State(adapters=adapters)
-    rows = {view.id: row for row, view in enumerate(family.views)}
-    links = []
+    patches = Patches(family)
+    links: dict[int, Explanation] = {}
+    searches: list[Search] = []
     for child in range(len(family.views)):
-        link = explain(space, child, candidates(family, child), gaps, state)
-        if link is None:
+        rows = [r for r in candidates(family, child) if r not in state.echoes]
+        if not rows:
             continue
-        links.append(link)
-        made_from = [rows[p.id] for p in link.parents if p.id in rows]
-        state.parents[child] = made_from
-        if len(link.parents) > 1:
-            state.merged.add(child)
-        trained = link.relation is Relation.FINETUNE
-        state.generators.add(space, child, made_from, trained=trained)
-        if link.relation in (Relation.CONVERTED, Relation.QUANTIZED, Relation.PRUNED):
-            state.echoes[child] = made_from[0]
-    return links
+        ranked = sorted(rows, key=lambda r: float(gaps[child, r]))
+        link = _plain(space, child, rows, ranked, patches)
+        if link is None:
+            searches.append(Search(child, rows, ranked[0]))
+            continue
+        links[child] = link
+        if link.relation in ECHOES:
+            state.echoes[child] = _rows_of(family, link)[0]
+    found = in_threads(lambda s: _merge(space, s, adapters), searches)
+    merges = {s.child: (s, f) for s, f in zip(searches, found, strict=True)}
+    for child in range(len(family.views)):
+        if child in merges:
+            links[child] = _settled(space, *merges[child], state)
+        if child in links:
+            _learn(space, child, links[child], state)
+    return [links[child] for child in sorted(links)]
+
+
+def in_threads(work: Callable[[Search], Found], searches: Sequence[Search]) -> list[Found]:
+    """Return `work` of each search, in order; each thread's linear algebra keeps to itself."""
+    threads = min(len(searches), len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 1)
+    if threads < 2:
+        return [work(s) for s in searches]
+    with ThreadPoolExecutor(threads, initializer=hold_to_one_thread) as pool:
+        return list(pool.map(work, searches))
+
+
+def _rows_of(family: Family, link: Explanation) -> list[int]:
+    rows = {view.id: row for row, view in enumerate(family.views)}
+    return [rows[p.id] for p in link.parents if p.id in rows]
+
+
+def _learn(space: Space, child: int, link: Explanation, state: State) -> None:
+    """Take in how a member was made, for those that may come from it."""
+    made_from = _rows_of(space.family, link)
+    state.parents[child] = made_from
+    if len(link.parents) > 1:
+        state.merged.add(child)
+    state.generators.add(space, child, made_from, trained=link.relation is Relation.FINETUNE)
 
 
 def candidates(family: Family, child: int) -> list[int]:
@@ -94,51 +159,69 @@ def _first(family: Family, row: int, child: int) -> bool:
     return row < child
 
 
-def explain(
-    space: Space, child: int, rows: list[int], gaps: torch.Tensor, state: State
+def _plain(
+    space: Space, child: int, rows: list[int], ranked: list[int], patches: Patches
 ) -> Explanation | None:
-    """Explain one child over its candidates, None where there are none."""
-    rows = [r for r in rows if r not in state.echoes]
-    if not rows:
-        return None
+    """Explain a child by what equality and grids tell: whole tensors, casts, zeros."""
     family = space.family
-    ranked = sorted(rows, key=lambda r: float(gaps[child, r]))
     grain = family.views[child].grain
-    patched = patchwork_link(family, child, rows)
+    covering = patches.covering(child, rows)
+    patched = patchwork_link(family, child, covering) if covering else None
     if patched:
         return patched
-    for row in ranked[:4]:
-        share = equal_share(family, row, child, grain)
-        if share > 0.995 and grain is not Grain.QUANT:
-            return cast_link(family, row, child, share)
+    if grain is not Grain.QUANT:
+        for row in ranked[:4]:
+            if not _about_equal(space, row, child):
+                continue
+            share = equal_share(family, row, child, grain)
+            if share > CAST:
+                return cast_link(family, row, child, share)
     if grain is Grain.QUANT or on_grid(family, child):
         return quantized_link(family, nearest_on_grid(family, child, rows), child)
-    pruned = pruned_link(family, child, rows)
-    if pruned:
-        return pruned
-    return _merge(space, child, rows, ranked[0], state) or _training(space, child, rows, state)
+    return pruned_link(family, child, rows) if _has_zeros(family, child, rows) else None
 
 
-def _merge(
-    space: Space, child: int, rows: list[int], near: int, state: State
-) -> Explanation | None:
-    """Explain a child by what reproduces it: an adapter merged in, a sum, a value-wise merge."""
-    family = space.family
-    held = find_inside(space, child, rows, state.adapters, near)
+def _about_equal(space: Space, row: int, child: int) -> bool:
+    """Tell whether the searched values leave it open that a model is a cast of another."""
+    mask = space.shared(row, child)
+    same = space.casts[space.family.views[child].grain][row] == space.values[child]
+    return bool(mask.any()) and float(same[mask].float().mean()) > CAST - 0.03
+
+
+def _has_zeros(family: Family, child: int, rows: Sequence[int]) -> bool:
+    """Tell whether a child has zeros enough for a copy that lost values."""
+    sizes = np.array([s.size for s in family.slots])
+    least = min(int(sizes[family.have[[row, child]].all(axis=0)].sum()) for row in rows)
+    return int((family.values[child] == 0).sum()) >= PRUNED * least
+
+
+def _merge(space: Space, search: Search, adapters: Sequence[View]) -> Found:
+    """Explain a child by what reproduces it: an adapter merged in, a sum, a value-wise merge.
+
+    Which of several sums stands depends on how their sources were made, which is not known yet.
+    """
+    family, child, rows = space.family, search.child, search.rows
+    held = find_inside(space, child, rows, adapters, search.near)
     if held:
         return held_link(family, child, held)
-    sums = sum_replays(space, child, rows, state.merged)
+    sums = find_sums(space, child, rows)
     if sums:
-        return sum_link(family, child, sums)
-    swapped = nearswap_link(space, child, rows)
-    if swapped:
-        return swapped
+        return sums
+    # a look at a quarter of the values rules most out
+    if nearswap_link(space.thinned(4), child, rows):
+        swapped = nearswap_link(space, child, rows)
+        if swapped:
+            return swapped
     chosen = elementwise(space, child, rows)
-    if chosen:
-        return elementwise_link(family, child, chosen)
-    return None
+    return elementwise_link(family, child, chosen) if chosen else None
 
 
-def _training(space: Space, child: int, rows: list[int], state: State) -> Explanation:
-    parent, shown = trained_from(space, child, rows, state.parents, state.generators)
+def _settled(space: Space, search: Search, found: Found, state: State) -> Explanation:
+    """Choose among sums by how their sources were made; what nothing reproduces was trained."""
+    child = search.child
+    if isinstance(found, Sums):
+        return sum_link(space.family, child, found.best_first(state.merged))
+    if found is not None:
+        return found
+    parent, shown = trained_from(space, child, search.rows, state.parents, state.generators)
     return finetune_link(space.family, parent, child, shown)

@@ -6,11 +6,21 @@ from functools import partial
 
 import torch
 
-from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
+from lineage.infer.space import Space, slot_bounds
 
 FLOAT32_SLACK = 4.0
 """Units in the last place that a float32 merge may differ by: order of sums, fused products."""
+
+THIN = 8
+"""Every so many positions are looked at first."""
+
+FEWEST = 400
+"""Telling positions among those from which they say anything."""
+
+MARGIN = 0.05
+"""How far below the best a share on those may lie for all positions to be looked at: more than
+three times what chance does to a share of 400."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,62 +53,119 @@ def reproduced(
     return round_to(predicted, grain) == target
 
 
-def replay(
-    family: Family, child: int, rows: Sequence[int], positions: torch.Tensor | None = None
-) -> Replay:
-    """Fit weights of `rows` for each tensor by least squares on the probe, and replay.
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One way to make a child: the values summed, the order of operations, the weights.
 
-    `positions` limits it to some of the probe. Weights need not add to one (SLERP's do not).
-    Where tensors agree on weights, those are also tried rounded to likely recipes, and the best
-    is kept.
+    `spread` (parents, positions or 1) are the weights as they apply to positions.
     """
+
+    values: torch.Tensor
+    arithmetic: str
+    rounded: bool
+    weights: torch.Tensor
+    spread: torch.Tensor
+
+    @property
+    def bonus(self) -> float:
+        return 0.002 if self.rounded else 0.0
+
+
+def replay(space: Space, child: int, rows: Sequence[int], least: float = 0.0) -> Replay | None:
+    """Fit weights of `rows` for each tensor by least squares on searched values, and replay.
+
+    Weights need not add to one (SLERP's do not). Where tensors agree on weights, those are also
+    tried rounded to likely recipes, and the best is kept. All are tried on part of the positions
+    first; None where none reaches a share of about `least` there.
+    """
+    family = space.family
     grain = family.views[child].grain
-    mask = family.shared(child, *rows)
-    index = mask.nonzero().squeeze(1) if positions is None else positions[mask[positions]]
-    slot_of, unit = family.slot_of[index], family.unit[index]
-    target = family.values[child, index]
-    raw = family.values[list(rows)][:, index]
-    cast = round_to(raw, grain)
+    slots = len(family.slots)
+    have = space.shared(child, *rows)
+    full = bool(have.all())
+    index = slice(None) if full else have.nonzero().squeeze(1)
+    place, unit = space.place[index], family.unit[space.picked[index]]
+    bounds = space.bounds if full else slot_bounds(place, slots)
+    target = space.values[child][index]
+    raw, cast = space.values[list(rows)][:, index], space.casts[grain][list(rows)][:, index]
     telling = (cast != target).any(0)
-    outcomes: list[Replay] = []
+    sizes = torch.bincount(place, minlength=slots).double()
+    trials: list[_Trial] = []
     for values in [cast] if torch.equal(cast, raw) else [cast, raw]:
-        weights = fit_weights(values, target, unit, slot_of, len(family.slots))
-        sizes = torch.bincount(slot_of, minlength=len(family.slots)).double()
+        weights = fit_weights(values, target, unit, bounds)
         for arithmetic, rounded, chosen in _variants(weights, sizes, grain):
-            result = _ARITHMETIC[arithmetic](values, chosen[slot_of].T, grain)
-            hit = reproduced(result, target, grain, unit)
-            share = float(hit[telling].float().mean()) if telling.any() else 0.0
-            residual = float(((result - target) / unit).square().mean().sqrt())
-            outcomes.append(
-                Replay(
-                    tuple(rows), share, int(telling.sum()), residual, chosen, arithmetic, rounded
-                )
-            )
-    return max(outcomes, key=lambda o: o.share + (0.002 if o.rounded else 0.0))
+            common = chosen.stride(0) == 0
+            spread = chosen[0][:, None] if common else chosen[place].T
+            trials.append(_Trial(values, arithmetic, rounded, chosen, spread))
+    outcomes = [
+        _outcome(trial, tuple(rows), target, unit, telling, grain)
+        for trial in _promising(trials, target, unit, telling, grain, least)
+    ]
+    return max(outcomes, key=lambda o: o.share + (0.002 if o.rounded else 0.0), default=None)
+
+
+def _promising(
+    trials: list[_Trial],
+    target: torch.Tensor,
+    unit: torch.Tensor,
+    telling: torch.Tensor,
+    grain: Grain,
+    least: float,
+) -> list[_Trial]:
+    """Return the trials that are near the best on part of the positions, if that is enough."""
+    thin = torch.arange(0, len(target), THIN)
+    seen = telling[thin]
+    if int(seen.sum()) < FEWEST:
+        return trials
+    shares = []
+    for trial in trials:
+        spread = trial.spread if trial.spread.shape[1] == 1 else trial.spread[:, thin]
+        result = _ARITHMETIC[trial.arithmetic](trial.values[:, thin], spread, grain)
+        hit = reproduced(result, target[thin], grain, unit[thin])
+        shares.append(float(hit[seen].float().mean()) + trial.bonus)
+    best = max(shares)
+    if best < least - MARGIN:
+        return []
+    return [t for t, share in zip(trials, shares, strict=True) if share >= best - MARGIN]
+
+
+def _outcome(
+    trial: _Trial,
+    rows: tuple[int, ...],
+    target: torch.Tensor,
+    unit: torch.Tensor,
+    telling: torch.Tensor,
+    grain: Grain,
+) -> Replay:
+    result = _ARITHMETIC[trial.arithmetic](trial.values, trial.spread, grain)
+    hit = reproduced(result, target, grain, unit)
+    share = float(hit[telling].float().mean()) if telling.any() else 0.0
+    residual = float(((result - target) / unit).square().mean().sqrt())
+    return Replay(
+        rows, share, int(telling.sum()), residual, trial.weights, trial.arithmetic, trial.rounded
+    )
 
 
 def fit_weights(
     values: torch.Tensor,
     target: torch.Tensor,
     unit: torch.Tensor,
-    slot_of: torch.Tensor,
-    slots: int,
+    bounds: Sequence[tuple[int, int]],
 ) -> torch.Tensor:
     """Return (slots, parents): least squares weights of each tensor, float64.
 
-    Fits differences from the first parent, and the first parent's own weight beside: near parents
-    would otherwise make the system singular. Slots without differences get equal weights.
+    `bounds` are where each slot's positions begin and end. Fits differences from the first parent,
+    and the first parent's own weight beside: near parents would otherwise make the system
+    singular. Slots without differences get equal weights.
     """
     count = len(values)
     columns = torch.cat([values[:1], values[1:] - values[:1]]).double() / unit
     y = (target - values[0]).double() / unit
     design = torch.cat([columns, y[None]])
-    gram = torch.zeros((slots, count + 1, count + 1), dtype=torch.float64)
-    for a in range(count + 1):
-        for b in range(a, count + 1):
-            product = torch.zeros(slots, dtype=torch.float64)
-            product.index_add_(0, slot_of, design[a] * design[b])
-            gram[:, a, b] = gram[:, b, a] = product
+    gram = torch.zeros((len(bounds), count + 1, count + 1), dtype=torch.float64)
+    for number, (start, stop) in enumerate(bounds):
+        part = design[:, start:stop]
+        gram[number] = part @ part.T
     left, right = gram[:, :count, :count], gram[:, :count, count:]
     scale = left.diagonal(dim1=1, dim2=2).clamp(min=1e-30).sqrt()
     normal = left / (scale[:, :, None] * scale[:, None, :])

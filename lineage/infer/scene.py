@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lineage.infer.grain import Grain, round_to
+from lineage.infer.grain import Grain
 from lineage.infer.replay import FLOAT32_SLACK
 from lineage.infer.space import Space, cast_equal
 
@@ -16,7 +16,10 @@ FITTED = 12000
 
 @dataclass(slots=True)
 class Scene:
-    """One child against one base, at the positions that changed."""
+    """One child against one base, at the positions that changed.
+
+    `where` are those among a space's searched positions, `index` among the family's.
+    """
 
     base: int
     grain: Grain
@@ -26,6 +29,7 @@ class Scene:
     slack: torch.Tensor
     unit: torch.Tensor
     place: torch.Tensor
+    where: torch.Tensor
     index: torch.Tensor
     slots: int
     changed: float
@@ -50,21 +54,21 @@ def make_scene(space: Space, child: int, base: int) -> Scene | None:
     grain = family.views[child].grain
     if grain is Grain.QUANT:
         return None
-    shared = family.shared(child, base)[space.picked]
-    target = family.values[child, space.picked]
-    origin = round_to(family.values[base, space.picked], grain)
+    shared = space.shared(child, base)
+    target, origin = space.values[child], space.casts[grain][base]
     moved = shared & (target != origin)
     changed = float(moved.sum()) / max(float(shared.sum()), 1.0)
     if changed < 0.005:
         return None
     moved = thinned_mask(moved, FITTED)
-    index = space.picked[moved]
+    where = moved.nonzero().squeeze(1)
+    index = space.picked[where]
     unit = torch.exp2(torch.floor(torch.log2(target[moved].abs().clamp(min=1e-12))))
     ulp = unit * 2.0 ** (1 - grain.bits)
     slack = ulp * (FLOAT32_SLACK if grain is Grain.F32 else 0.55)
     return Scene(
         base, grain, target[moved], origin[moved], target[moved] - origin[moved], slack,
-        torch.maximum(unit, family.unit[index]), space.place[moved], index,
+        torch.maximum(unit, family.unit[index]), space.place[moved], where, index,
         len(family.slots), changed,
     )  # fmt: skip
 
@@ -80,7 +84,7 @@ def thinned_mask(mask: torch.Tensor, limit: int) -> torch.Tensor:
 
 def deltas_of(space: Space, scene: Scene, rows: Sequence[int]) -> torch.Tensor:
     """Return (rows, positions): the change of each model from the base, after the child's cast."""
-    values = round_to(space.family.values[list(rows)][:, scene.index], scene.grain)
+    values = space.casts[scene.grain][torch.tensor(rows)[:, None], scene.where]
     delta: torch.Tensor = values - scene.origin
     return delta
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from lineage.infer.family import Family
-from lineage.infer.grain import round_to
+from lineage.infer.grain import Grain, round_to
 
 SEARCH_VALUES = 512
 """Values per tensor that searches use; replay then judges on the whole probe."""
@@ -18,15 +18,20 @@ GRAM_BYTES = 1 << 30
 class Space:
     """A family with what searches share.
 
-    `picked` are the positions searches use, `place` their slots. `change` (models, picked) is the
-    difference from the first model in binades, float32. `gap` (slots, models, models) are squared
-    distances of changes, float64; `loose` the same after the first model's own direction in each
-    tensor is projected out: SLERP, NuSLERP and Karcher means change a tensor's norm, too.
+    `picked` are the positions searches use, `place` their slots, `bounds` where each slot's begin
+    and end among them. `values` (models, picked) are the models' values there and `casts` the same
+    after each type that a member has. `change` (models, picked) is the difference from the first
+    model in binades, float32. `gap` (slots, models, models) are squared distances of changes,
+    float64; `loose` the same after the first model's own direction in each tensor is projected
+    out: SLERP, NuSLERP and Karcher means change a tensor's norm, too.
     """
 
     family: Family
     picked: torch.Tensor
     place: torch.Tensor
+    bounds: list[tuple[int, int]]
+    values: torch.Tensor
+    casts: dict[Grain, torch.Tensor]
     change: torch.Tensor
     gap: torch.Tensor
     loose: torch.Tensor
@@ -36,14 +41,31 @@ class Space:
         """Return how many searched values each slot has."""
         return torch.bincount(self.place, minlength=len(self.family.slots)).double()
 
+    def shared(self, *rows: int) -> torch.Tensor:
+        """Return the mask of searched positions whose slots all of `rows` have."""
+        return torch.from_numpy(self.family.have[list(rows)].all(axis=0))[self.place]
+
     def slots_of(self, child: int, rows: Sequence[int]) -> torch.Tensor:
         """Return the slots that the child and all of `rows` have."""
         have = self.family.have[[child, *rows]].all(axis=0)
         return torch.from_numpy(have).nonzero().squeeze(1)
 
+    def thinned(self, step: int) -> "Space":
+        """Return the same space with every `step`-th searched position: for first looks."""
+        change, values = self.change[:, ::step], self.values[:, ::step]
+        place, casts = self.place[::step], {g: v[:, ::step] for g, v in self.casts.items()}
+        picked, bounds = self.picked[::step], slot_bounds(place, len(self.bounds))
+        return Space(
+            self.family, picked, place, bounds, values, casts, change, self.gap, self.loose
+        )
 
-def make_space(family: Family) -> Space:
-    """Measure a family: pick positions, take differences, and all per-tensor distances."""
+
+def make_space(family: Family, device: torch.device | None = None) -> Space:
+    """Measure a family: pick positions, take differences, and all per-tensor distances.
+
+    The products of every model with every other run on `device`, the processor by default; all
+    results are in main memory.
+    """
     picked, place = [], []
     models = len(family.views)
     limit = max(64, min(SEARCH_VALUES, SEARCH_VALUES * 400 // max(models, 1)))
@@ -53,29 +75,34 @@ def make_space(family: Family) -> Space:
         picked.append(positions)
         place.append(torch.full((len(positions),), number))
     index, slots = torch.cat(picked), torch.cat(place)
-    change = (family.values[:, index] - family.values[0, index]) / family.unit[index]
-    raw = family.values[0, index] / family.unit[index]
+    values = family.values[:, index]
+    change = (values - values[0]) / family.unit[index]
+    raw = values[0] / family.unit[index]
     gap = torch.zeros((len(family.slots), models, models), dtype=torch.float64)
     loose = torch.zeros_like(gap)
-    for number in range(len(family.slots)):
-        inside = slots == number
-        part = change[:, inside].double()
+    bounds = slot_bounds(slots, len(family.slots))
+    for number, (start, stop) in enumerate(bounds):
+        part = change[:, start:stop].to(device).double()
+        own = raw[start:stop].to(device).double()
         gram = part @ part.T
         norm = gram.diagonal()
-        gap[number] = (norm[:, None] + norm[None, :] - 2 * gram).clamp(min=0)
-        own = raw[inside].double()
+        apart = (norm[:, None] + norm[None, :] - 2 * gram).clamp(min=0)
         along = part @ own / own.norm().clamp(min=1e-30)
-        loose[number] = (gap[number] - (along[:, None] - along[None, :]).square()).clamp(min=0)
-    return Space(family, index, slots, change, gap, loose)
+        gap[number] = apart
+        loose[number] = (apart - (along[:, None] - along[None, :]).square()).clamp(min=0)
+    casts = {g: round_to(values, g) for g in {v.grain for v in family.views}}
+    return Space(family, index, slots, bounds, values, casts, change, gap, loose)
+
+
+def slot_bounds(place: torch.Tensor, slots: int) -> list[tuple[int, int]]:
+    """Return where the positions of each slot begin and end; `place` is in order."""
+    ends = torch.bincount(place, minlength=slots).cumsum(0).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 def cast_equal(space: Space, child: int, rows: Sequence[int]) -> torch.Tensor:
     """Return (rows, slots): the share of searched values equal to the child's after its cast."""
-    family = space.family
-    grain = family.views[child].grain
-    target = family.values[child, space.picked]
-    out = torch.zeros((len(rows), len(family.slots)), dtype=torch.float64)
-    for number, row in enumerate(rows):
-        same = (round_to(family.values[row, space.picked], grain) == target).double()
-        out[number].index_add_(0, space.place, same)
-    return out / space.counts
+    cast = space.casts[space.family.views[child].grain]
+    same = cast[list(rows)] == space.values[child]
+    sums = [same[:, start:stop].sum(1) for start, stop in space.bounds]
+    return torch.stack(sums, 1).double() / space.counts
