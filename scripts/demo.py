@@ -27,6 +27,7 @@ class Shell:
     """Runs `lineage` as a user would and shows what was run."""
 
     def __init__(self, home: Path, endpoint: str) -> None:
+        self.home = home
         self._env = os.environ | {
             "HF_ENDPOINT": endpoint,
             "LINEAGE_HOME": str(home),
@@ -84,7 +85,11 @@ def story(shell: Shell, family: Path) -> None:
     shell.run("contents", FINAL)
     shell.run("verify", "honest-models/search-embeddings-v1", expect=(0, 1))
     shell.run("impact", "LIN-DEMO-0002", expect=(1,))
+    report = shell.home.parent / "incident.html"
+    shell.run("impact", "LIN-DEMO-0001", "--format", "html", "-o", str(report), expect=(1,))
+    shell.run("remediate", "LIN-DEMO-0001", expect=(0, 1))
     shell.run("impact", "LIN-DEMO-0001", expect=(1,))
+    print(f"\nThe same as a page with a picture: {report}")
 
 
 def main(arguments: list[str]) -> int:
