@@ -8,12 +8,17 @@ from pydantic import JsonValue
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation
 from lineage.domain.ids import split_revision_id
+from lineage.infer.laundering import kin_by_invariants
 from lineage.infer.links import TOOL, Explanation
 from lineage.infer.match import likeness
+from lineage.infer.traces import Traces
 from lineage.infer.views import View
 
 SURE = 0.95
-"""Score from which an explanation leaves no room for another parent."""
+"""Score from which a copy is one, and a replay exact."""
+
+EXACT_COPY = 0.99
+"""Score from which a laundered copy has the invariants of its origin and of no model like it."""
 
 UNRELATED = 0.1
 """Median cosine of raw matrices below which two models of one shape have nothing in common."""
@@ -35,14 +40,13 @@ class Judge:
         self._views: dict[str, list[View]] = defaultdict(list)
         for view in views:
             self._views[split_revision_id(view.id)[0]].append(view)
+        self._models = {v.id: v for members in families for v in members}
         self._family = {v.id: n for n, members in enumerate(families) for v in members}
         self._links: dict[str, list[Explanation]] = defaultdict(list)
         for link in links:
             self._links[link.child].append(link)
-            if link.relation is Relation.DUPLICATE:
-                for parent in link.parents:
-                    self._family.setdefault(link.child, self._family.get(parent.id, -1))
         self._near = _equals(links)
+        self._traces = Traces(families, links)
 
     def verdicts(self, child: View) -> list[Derivation]:
         """Return contradicted edges for those claims of `child` that its weights rule out."""
@@ -51,7 +55,7 @@ class Judge:
             parent = self._claimed(claim, child)
             if parent is None or parent.id == child.id or parent.is_adapter:
                 continue
-            evidence = self._against(parent, child)
+            evidence = self._against(parent, child, trained=claim.relation is Relation.FINETUNE)
             if evidence:
                 out[parent.id] = Derivation(
                     parent=parent.id,
@@ -73,7 +77,7 @@ class Judge:
         newest = sorted(older or known, key=lambda v: (v.time or 0.0, v.id))
         return (newest[-1] if older else newest[0]) if newest else None
 
-    def _against(self, parent: View, child: View) -> Evidence | None:
+    def _against(self, parent: View, child: View, *, trained: bool) -> Evidence | None:
         ancestors = self._ancestors(child.id)
         if ancestors & self._near.get(parent.id, {parent.id}):
             return None
@@ -81,25 +85,113 @@ class Judge:
             return _wrong_base(parent, child)
         if any(parent.id in a.parents for e in self._links[child.id] for a in e.alternatives):
             return None
-        if self._family.get(parent.id, -1) != self._family.get(child.id, -2):
-            return _unrelated(parent, child)
-        return self._explained(parent, child)
+        if self._home(parent.id) != self._home(child.id):
+            return self._strangers(parent, child)
+        return self._without(parent, child, trained=trained)
 
-    def _explained(self, parent: View, child: View) -> Evidence | None:
-        """Return evidence that the child was made without `parent`, of its own family."""
-        if child.id in self._ancestors(parent.id):
-            return _evidence(
-                parent, child, 1.0, None, {"why": "the claimed parent descends from it"}
-            )
-        sure = [e for e in self._links[child.id] if e.score >= SURE and _decides(e)]
-        if not sure:
+    def _undisguised(self, name: str) -> str:
+        """Return what a copy or a laundered model was made from, else the model."""
+        for link in self._links.get(name, ()):
+            if link.relation is Relation.DUPLICATE or link.kind is EvidenceKind.INVARIANT:
+                return self._undisguised(link.parents[0].id)
+        return name
+
+    def _home(self, name: str) -> int | None:
+        return self._family.get(self._undisguised(name))
+
+    def _strangers(self, parent: View, child: View) -> Evidence | None:
+        """Return evidence against kinship of two families, laundered models by their origins."""
+        ours, theirs = (self._models.get(self._undisguised(v.id)) for v in (child, parent))
+        if ours is None or theirs is None or kin_by_invariants(ours, theirs):
             return None
-        best = max(sure, key=lambda e: e.score)
+        found = _unrelated(theirs, ours)
+        if found is None or (ours is child and theirs is parent):
+            return found
+        detail = {**found.detail, "compared": [ours.id, theirs.id]}
+        return found.model_copy(update={"detail": detail})
+
+    def _without(self, parent: View, child: View, *, trained: bool) -> Evidence | None:
+        """Return evidence that neither the child nor any of its ancestors holds `parent`.
+
+        An explanation that leaves the claimed parent out is not enough: a source of little weight,
+        a merge that was not found or one wrong edge further up would make a true claim look false.
+        Where the claim is of training (`trained`), less than what is inherited is enough.
+        """
+        if child.id in self._ancestors(parent.id):
+            return self._backwards(parent, child)
+        source, subject = self._origin(parent.id), self._copied_from(child.id)
+        if not self._links.get(subject):
+            return self._copy_of_another(parent, child, subject)
+        older = self._older(subject, source)
+        traces: dict[str, JsonValue] = {}
+        for name in sorted({subject, *self._traces.ancestors(subject)}):
+            if name != subject and self._settled(name, source):
+                continue
+            trace = self._traces.find(source, name)
+            lenient = name != subject or older or (trained and self._inherits(subject))
+            if trace is None or not (trace.absent or (lenient and trace.small)):
+                return None
+            traces[name] = [round(trace.coefficient, 4), round(trace.width, 4)]
         detail: dict[str, JsonValue] = {
-            "why": "the weights are explained without it",
-            "explained_by": [p.id for p in best.parents],
+            "why": "nothing of it is inside",
+            "coefficients": traces,
+            "explained_by": [p.id for e in self._links[child.id] for p in e.parents],
         }
-        return _evidence(parent, child, best.score, best.p_value, detail)
+        return _evidence(parent, child, 1.0, None, detail)
+
+    def _settled(self, name: str, source: str) -> bool:
+        """Tell whether it need not be asked if an ancestor holds `source`.
+
+        Not of roots; of copies, since their origins are asked; of those that are older than
+        `source` or whose making is explained exactly.
+        """
+        links = self._links.get(name)
+        if not links or all(_copied(e) for e in links) or self._older(name, source):
+            return True
+        return all(e.kind is EvidenceKind.REPLAY and e.score >= SURE for e in links)
+
+    def _older(self, name: str, source: str) -> bool:
+        ours, theirs = (self._models[i].time if i in self._models else None for i in (name, source))
+        return ours is not None and theirs is not None and ours < theirs
+
+    def _inherits(self, name: str) -> bool:
+        """Tell whether a fine-tune shows the change of a parent other than a root."""
+        links = self._links.get(name, ())
+        return any(e.relation is Relation.FINETUNE and "inherited" in e.detail for e in links)
+
+    def _copied_from(self, name: str) -> str:
+        """Return what a copy has its values from, however many times copied."""
+        for link in self._links.get(name, ()):
+            if _copied(link):
+                return self._copied_from(link.parents[0].id)
+        return name
+
+    def _origin(self, name: str) -> str:
+        """Return what a copy, cast, quantised or pruned model was made from."""
+        for link in self._links.get(name, ()):
+            if _copied(link) or link.relation is Relation.QUANTIZED:
+                return self._origin(link.parents[0].id)
+        return name
+
+    def _copy_of_another(self, parent: View, child: View, origin: str) -> Evidence | None:
+        """Return evidence against any parent of a copy whose origin is its family's oldest."""
+        if origin == child.id or self._traces.root(origin) != origin:
+            return None
+        detail: dict[str, JsonValue] = {"why": "it is a copy of another", "origin": origin}
+        return _evidence(parent, child, 1.0, None, detail)
+
+    def _backwards(self, parent: View, child: View) -> Evidence | None:
+        """Return evidence that the claimed parent was merged from the child.
+
+        A merge is reproduced by its sources, not they by it; other edges have their direction from
+        times alone, and times may be false.
+        """
+        for link in self._links.get(parent.id, ()):
+            exact = link.kind is EvidenceKind.REPLAY and link.score >= SURE
+            if exact and any(p.id == child.id for p in link.parents):
+                detail: dict[str, JsonValue] = {"why": "the claimed parent was merged from it"}
+                return _evidence(parent, child, link.score, link.p_value, detail)
+        return None
 
     def _ancestors(self, start: str) -> set[str]:
         seen, stack = {start}, [start]
@@ -125,11 +217,11 @@ def _equals(links: Sequence[Explanation]) -> dict[str, set[str]]:
     return groups
 
 
-def _decides(link: Explanation) -> bool:
-    """Tell whether an explanation is one that only the true parents can give."""
-    if link.relation is Relation.FINETUNE:
-        return "inherited" in link.detail
-    return link.relation is not Relation.QUANTIZED
+def _copied(link: Explanation) -> bool:
+    """Tell whether a model has its one parent's values: all, cast, or those that are not zero."""
+    same = (Relation.DUPLICATE, Relation.CONVERTED, Relation.PRUNED)
+    least = EXACT_COPY if link.kind is EvidenceKind.INVARIANT else SURE
+    return link.relation in same and len(link.parents) == 1 and link.score >= least
 
 
 def _unrelated(parent: View, child: View) -> Evidence | None:

@@ -2,13 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from lineage.domain.derivation import Derivation, Relation, Status
+from lineage.domain.derivation import Derivation, EvidenceKind, Relation, Status
 from lineage.domain.errors import UnknownRefError
 from lineage.infer.family import Family, stack
 from lineage.infer.inside import place
+from lineage.infer.jointfit import joint_fit
 from lineage.infer.scan import scan
 from lineage.infer.types import Contents, Source, Subject
 from lineage.infer.views import View, open_view
@@ -16,6 +18,22 @@ from lineage.infer.views import View, open_view
 LEAST = 0.002
 """Coefficients below this are left out: nothing of that size survives a bf16 cast."""
 
+EXACT = 0.95
+"""Share of positions that a sum reproduces from which its weights are taken as they are."""
+
+SLACK = 0.0005
+"""How far the weight of an exact sum may be off: recipes are recovered to its rounding."""
+
+UNEVEN_SLACK = 0.008
+"""The same where weights may differ from tensor to tensor, as those of SLERP and its kin do."""
+
+_SUMS = {"linear", "task_arithmetic", "lora"}
+_WHOLE = {
+    Relation.FINETUNE,
+    Relation.DUPLICATE,
+    Relation.CONVERTED,
+    Relation.QUANTIZED,
+}
 _OWN_CHANGE = {Relation.FINETUNE, Relation.ADAPTER, Relation.UNKNOWN, Relation.PRUNED}
 
 
@@ -29,8 +47,9 @@ def contents(
     """Express a model's weights over the generators it descends from.
 
     Generators are ancestors with a change of their own: roots, fine-tunes and adapters. Their
-    coefficients come from one joint least squares over all tensors, so that sources which resemble
-    each other are told apart; the interval is 95 % from leaving out one tensor at a time. The
+    coefficients are composed along edges that replay exactly; others come from one joint least
+    squares over all tensors, so that sources which resemble each other are told apart, with an
+    interval of 95 % from leaving out one tensor at a time. The
     root's coefficient is that of its weights. `derivations` are the edges of an earlier scan, else
     `subjects` are scanned. Coefficients below `least` are left out: with 0 a generator that is not
     named could not be compared. Raises UnknownRefError where `subject_id` is not among `subjects`.
@@ -44,7 +63,87 @@ def contents(
     parents = _parents(edges)
     line = [i for i in _ancestors(subject_id, parents) if i in by_id]
     views = {i: open_view(by_id[i][0]) for i in line}
-    return _regress(subject_id, views, parents, least)
+    return _Mixture(views, parents).contents(subject_id, least)
+
+
+class _Mixture:
+    """Contents of a model and of its ancestors, composed along exact edges, else regressed."""
+
+    def __init__(self, views: dict[str, View], parents: dict[str, list[Derivation]]) -> None:
+        self._views, self._parents = views, parents
+        self._known: dict[str, Contents] = {}
+
+    def contents(self, name: str, least: float) -> Contents:
+        """Return what is inside a model: shares below `least` are left out."""
+        whole = self._of(name)
+        kept = tuple(s for s in whole.sources if abs(s.coefficient) >= least)
+        return replace(whole, sources=kept)
+
+    def _of(self, name: str) -> Contents:
+        if name not in self._known:
+            line = {i: self._views[i] for i in _ancestors(name, self._parents) if i in self._views}
+            fitted = _regress(name, line, self._parents)
+            composed = self._composed(name, fitted.base)
+            self._known[name] = replace(fitted, sources=composed) if composed else fitted
+        return self._known[name]
+
+    def _composed(self, name: str, base: str | None) -> tuple[Source, ...]:
+        """Compose a model from its parents' contents; empty where an edge is not exact."""
+        edges = [e for e in self._parents.get(name, ()) if e.parent in self._views]
+        weights = _exact_weights(edges)
+        if base is None or not weights:
+            return ()
+        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+        for parent, (weight, slack) in weights.items():
+            adapter = self._views[parent].is_adapter
+            inner = self._of(parent)
+            if not adapter and inner.base not in (base, None):
+                return ()
+            for source in inner.sources:
+                ends = [
+                    w * x
+                    for w in (weight - slack, weight + slack)
+                    for x in (source.low, source.high)
+                ]
+                found = sums[source.id]
+                found[0] += weight * source.coefficient
+                found[1] += min(ends)
+                found[2] += max(ends)
+        if _trained(edges):
+            sums[name] = [1.0, 1.0, 1.0]
+        sums[base] = [1.0, 1.0, 1.0]
+        first = sums.pop(base)
+        ordered = [(base, first), *sorted(sums.items(), key=lambda s: -abs(s[1][0]))]
+        return tuple(Source(i, v, low, high) for i, (v, low, high) in ordered)
+
+
+def _exact_weights(edges: Sequence[Derivation]) -> dict[str, tuple[float, float]]:
+    """Return each parent's weight and how far it may be off, nothing where edges do not tell.
+
+    A model trained on, copied, cast or quantised holds all of its parent; a sum that replays holds
+    its parts by their weights.
+    """
+    if len(edges) == 1 and edges[0].relation in _WHOLE:
+        return {edges[0].parent: (1.0, 0.0)}
+    if len(edges) < 2 or any(e.coefficient is None or not _replayed(e) for e in edges):
+        return {}
+    return {e.parent: (e.coefficient or 0.0, _slack(e.coefficient or 0.0)) for e in edges}
+
+
+def _slack(weight: float) -> float:
+    """Return how far a weight may be off: round ones are the recipe's, others a mean."""
+    return SLACK if abs(weight * 100 - round(weight * 100)) < 0.02 else UNEVEN_SLACK
+
+
+def _replayed(edge: Derivation) -> bool:
+    sums = edge.method in _SUMS
+    return sums and any(
+        e.kind is EvidenceKind.REPLAY and (e.score or 0.0) >= EXACT for e in edge.evidence
+    )
+
+
+def _trained(edges: Sequence[Derivation]) -> bool:
+    return len(edges) == 1 and edges[0].relation in _OWN_CHANGE
 
 
 def _parents(edges: Sequence[Derivation]) -> dict[str, list[Derivation]]:
@@ -66,9 +165,7 @@ def _ancestors(start: str, parents: dict[str, list[Derivation]]) -> list[str]:
     return list(seen)
 
 
-def _regress(
-    target: str, views: dict[str, View], parents: dict[str, list[Derivation]], least: float
-) -> Contents:
+def _regress(target: str, views: dict[str, View], parents: dict[str, list[Derivation]]) -> Contents:
     models = [v for v in views.values() if v.tensors and not v.is_adapter]
     roots = [v for v in models if not [e for e in parents.get(v.id, ()) if e.parent in views]]
     if not roots or not views[target].tensors or views[target].is_adapter:
@@ -81,12 +178,11 @@ def _regress(
     notes = ("it descends from several roots",) if len(roots) > 1 else ()
     if not names:
         return Contents(target, root.id, (Source(root.id, 1.0, 1.0, 1.0),), 0.0, notes)
-    solved, spread, left = joint_fit(family, torch.stack(changes), own)
+    fit = joint_fit(family, torch.stack(changes), own)
     sources = [Source(root.id, 1.0, 1.0, 1.0)]
-    for name, value, width in zip(names, solved, spread, strict=True):
-        if abs(value) >= least:
-            sources.append(Source(name, value, value - width, value + width))
-    return Contents(target, root.id, tuple(sources), left, notes)
+    for name, value, width in zip(names, fit.coefficients, fit.widths, strict=True):
+        sources.append(Source(name, value, value - width, value + width))
+    return Contents(target, root.id, tuple(sources), fit.unexplained, notes)
 
 
 def _changes(
@@ -112,35 +208,3 @@ def _changes(
         names.append(name)
         changes.append(change / family.unit)
     return names, changes
-
-
-def joint_fit(
-    family: Family, changes: torch.Tensor, own: torch.Tensor
-) -> tuple[list[float], list[float], float]:
-    """Fit `own` (positions) over `changes` (sources, positions) by least squares.
-
-    Returns the coefficients, the half widths of their 95 % intervals (jackknife over tensors), and
-    the share of `own`, by norm, that is left.
-    """
-    design = torch.cat([changes, own[None]]).double()
-    slots = family.slot_of
-    count = len(changes)
-    grams = torch.zeros((len(family.slots), count + 1, count + 1), dtype=torch.float64)
-    for number in range(len(family.slots)):
-        part = design[:, slots == number]
-        grams[number] = part @ part.T
-    total = grams.sum(0)
-    solved = _solve(total, count)
-    leaves = torch.stack([_solve(total - g, count) for g in grams])
-    width = 1.96 * ((leaves - solved).square().sum(0) * (1 - 1 / len(grams))).sqrt()
-    left = total[-1, -1] - 2 * solved @ total[:-1, -1] + solved @ total[:-1, :-1] @ solved
-    share = float(left.clamp(min=0) / total[-1, -1].clamp(min=1e-30)) ** 0.5
-    return [float(s) for s in solved], [float(w) for w in width], share
-
-
-def _solve(gram: torch.Tensor, count: int) -> torch.Tensor:
-    scale = gram.diagonal()[:count].clamp(min=1e-30).sqrt()
-    normal = gram[:count, :count] / (scale[:, None] * scale[None, :])
-    normal = normal + 1e-9 * torch.eye(count, dtype=torch.float64)
-    solved: torch.Tensor = torch.linalg.solve(normal, gram[:count, count] / scale) / scale
-    return solved

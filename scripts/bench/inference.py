@@ -22,6 +22,7 @@ from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Coverage
 from lineage.fingerprint.types import Fingerprint
 from lineage.graph.sqlite.store import SqliteStore
+from lineage.infer.contents import contents
 from lineage.infer.scan import scan
 from lineage.infer.types import Findings, Subject
 from lineage.ingest.add import add
@@ -51,6 +52,10 @@ class Score:
     lies_told: int = 0
     lies_caught: int = 0
     false_alarms: int = 0
+    inside_right: int = 0
+    inside_found: int = 0
+    inside_true: int = 0
+    inside_covered: int = 0
     seconds: float = 0.0
     models: int = 0
 
@@ -68,6 +73,8 @@ def main(arguments: Sequence[str]) -> int:
             score = _score(truth, findings)
             score.seconds = time.perf_counter() - start
             score.models = len(subjects)
+            if mode in ("weights", "claims"):
+                _score_contents(score, truth, findings, subjects)
             _print(f"{mode} {zoo.name}", score)
             if wrong:
                 _print_wrong(truth, findings)
@@ -182,6 +189,35 @@ def _score(truth: Truth, findings: Findings) -> Score:
     return score
 
 
+DOSE = 0.05
+"""Share of a generator from which it must be found inside a model, and may be named there."""
+
+
+def _score_contents(
+    score: Score, truth: Truth, findings: Findings, subjects: Sequence[Subject]
+) -> None:
+    """Compare the contents of every merge: who is inside with `DOSE` or more, how much, how sure.
+
+    Right is who has half of `DOSE` at least; `inside_covered` counts true shares, of generators
+    found, that lie in the interval.
+    """
+    revisions = {_repo(s.revision): s.revision for s in subjects}
+    merges = {e.child for e in truth.edges if e.relation.value == "merge"}
+    for child in sorted(merges & revisions.keys()):
+        want = truth.contents.get(child, {})
+        inside = contents(revisions[child], subjects, findings.derivations)
+        got = {_repo(s.id): s for s in inside.sources}
+        named = {i for i, s in got.items() if abs(s.coefficient) >= DOSE}
+        score.inside_found += len(named)
+        score.inside_right += sum(abs(want.get(i, 0.0)) >= DOSE / 2 for i in named)
+        needed = {i for i, share in want.items() if abs(share) >= DOSE}
+        score.inside_true += len(needed)
+        for name in needed & got.keys():
+            source = got[name]
+            score.errors["inside"].append(abs(source.coefficient - want[name]))
+            score.inside_covered += source.low - 1e-6 <= want[name] <= source.high + 1e-6
+
+
 def _findable(edge: EdgeTruth) -> bool:
     """Tell whether weights can show an edge: an adapter's base and a cancelled one cannot."""
     return edge.inside and edge.relation.value != "adapter"
@@ -243,7 +279,11 @@ def _print(title: str, score: Score) -> None:
         f"  reach F1 {_ratio(2 * p * r, p + r):.3f}  coefficient error median/p90 {errors}"
         f"  method {_ratio(score.methods[True], score.methods.total()):.2f}"
         f"  turned {score.turned}  lies {score.lies_caught}/{score.lies_told}"
-        f" (+{score.false_alarms} false)  {score.models} artifacts in {score.seconds:.1f} s",
+        f" (+{score.false_alarms} false)"
+        f"  contents P {_ratio(score.inside_right, score.inside_found):.3f}"
+        f" R {_ratio(len(score.errors.get('inside', ())), score.inside_true):.3f}"
+        f" in interval {_ratio(score.inside_covered, score.inside_true):.3f}"
+        f"  {score.models} artifacts in {score.seconds:.1f} s",
         flush=True,
     )
 

@@ -1,0 +1,185 @@
+"""Whether a model's own change left a trace in another: what a contradiction must rest on."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lineage.domain.derivation import Relation
+from lineage.infer.family import Family, stack
+from lineage.infer.jointfit import joint_fit
+from lineage.infer.links import Explanation
+from lineage.infer.order import may_precede
+from lineage.infer.views import View
+
+MOST_OTHERS = 20
+"""Other models fitted together with the one looked for, at most."""
+
+LARGEST = 0.1
+"""Share of its largest own values by which a change is looked for a second time: methods that
+trim or elect keep those, and their coefficients over all values can be small."""
+
+OWN = 0.3
+"""Share of a change, at least, that is its own: else nothing can be told of it."""
+
+NEAR_NOTHING = 0.07
+"""Largest coefficient, its interval included, of a change that is not inside."""
+
+LITTLE = 0.45
+"""Largest coefficient that training on like data gives; inherited changes have .65 at least."""
+
+CHANCE = 0.06
+"""How far the share of agreeing signs may be from one half by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How much of a model's change is in another.
+
+    `coefficient` with the half width of its 95 % interval, from one fit together with all other
+    known changes; `own` is the share of the model's change that those do not explain. `agreement`
+    is the share of its largest own values whose sign the rest of the target has (.5 by chance).
+    """
+
+    coefficient: float
+    width: float
+    own: float
+    agreement: float
+
+    @property
+    def small(self) -> bool:
+        """Tell whether the change was not inherited: at most what like data share is there."""
+        return self.own >= OWN and self.coefficient + self.width <= LITTLE
+
+    @property
+    def absent(self) -> bool:
+        """Tell whether the change is surely not inside, whatever the method.
+
+        Sources of merges that were not told of one another stay outside these limits, down to
+        weights of .1; fine-tunes on like data often do, too: then nothing is said.
+        """
+        return (
+            self.own >= OWN
+            and abs(self.coefficient) + self.width <= NEAR_NOTHING
+            and abs(self.agreement - 0.5) <= CHANCE
+        )
+
+
+class Traces:
+    """Looks for one model's change in another of its family; remembers what it has found."""
+
+    def __init__(self, families: Sequence[Sequence[View]], links: Sequence[Explanation]) -> None:
+        self._family = {v.id: members for members in families for v in members}
+        self._view = {v.id: v for members in families for v in members}
+        self._links: dict[str, list[Explanation]] = defaultdict(list)
+        for link in links:
+            self._links[link.child].append(link)
+        self._found: dict[tuple[str, str], Trace | None] = {}
+        self._stack: Family | None = None
+
+    def root(self, name: str) -> str | None:
+        """Return the oldest model of a family that a model belongs to."""
+        members = self._family.get(name)
+        return members[0].id if members else None
+
+    def ancestors(self, start: str) -> set[str]:
+        """Return the models that `start` descends from, as far as explanations tell."""
+        seen, stack_ = {start}, [start]
+        while stack_:
+            for link in self._links.get(stack_.pop(), ()):
+                for parent in link.parents:
+                    if parent.id not in seen:
+                        seen.add(parent.id)
+                        stack_.append(parent.id)
+        return seen - {start}
+
+    def find(self, source: str, target: str) -> Trace | None:
+        """Return the trace of `source` in `target`, None where it cannot be looked for."""
+        key = source, target
+        if key not in self._found:
+            self._found[key] = self._look(source, target)
+        return self._found[key]
+
+    def _look(self, source: str, target: str) -> Trace | None:
+        members = self._family.get(target)
+        if members is None or self._family.get(source) is not members:
+            return None
+        root = members[0]
+        if root.id in (source, target):
+            return None
+        others = self._others(source, target, members)
+        family = self._stacked(members)
+        rows = {v.id: n for n, v in enumerate(family.views)}
+        shared = family.shared(rows[source], rows[target])
+        if float(shared.float().mean()) < 0.5:
+            return None
+
+        def change(name: str, base: str = root.id) -> torch.Tensor:
+            gap = family.values[rows[name]] - family.values[rows[base]]
+            return gap / family.unit * shared
+
+        columns = [change(source)]
+        columns += [change(o.id, self._trained_from(o.id) or root.id) for o in others]
+        design = torch.stack(columns)
+        rest = change(target)
+        if float(design[0].norm()) == 0 or float(rest.norm()) == 0:
+            return None
+        fit = joint_fit(family, design, rest)
+        alone = design[0]
+        if others:
+            known = torch.tensor(fit.coefficients[1:], dtype=torch.float32)
+            rest = rest - known @ design[1:]
+            alone = alone - _projection(design[1:], alone)
+        return Trace(fit.coefficients[0], fit.widths[0], fit.own[0], _agreement(alone, rest))
+
+    def _stacked(self, members: Sequence[View]) -> Family:
+        if self._stack is None or self._stack.views[0] is not members[0]:
+            self._stack = stack(members)
+        return self._stack
+
+    def _others(self, source: str, target: str, members: Sequence[View]) -> list[View]:
+        """Return the models fitted beside `source`: what made `target`, then older fine-tunes.
+
+        Not what made `source`, unless it made `target`, too: those would explain `source` away.
+        """
+        made = self.ancestors(target)
+        hidden = {source, target, members[0].id} | (self.ancestors(source) - made)
+        direct = {p.id for link in self._links[target] for p in link.parents}
+        view = self._view[target]
+        out = [v for v in members if v.id in direct - hidden]
+        for other in members:
+            if other.id in hidden or other.id in direct or len(out) >= MOST_OTHERS:
+                continue
+            first = may_precede(other, view) and target not in self.ancestors(other.id)
+            if first and source not in self.ancestors(other.id) and self._trained_from(other.id):
+                out.append(other)
+        return out
+
+    def _trained_from(self, name: str) -> str | None:
+        links = self._links.get(name, [])
+        if len(links) == 1 and links[0].relation is Relation.FINETUNE:
+            parent = links[0].parents[0].id
+            return parent if self._family.get(parent) is self._family.get(name) else None
+        return None
+
+
+def _projection(design: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    """Return the part of `vector` (positions) in the span of `design` (sources, positions)."""
+    rows = design.double()
+    gram = rows @ rows.T
+    ridge = 1e-9 * gram.diagonal().clamp(min=1e-30)
+    solved = torch.linalg.solve(gram + torch.diag(ridge), rows @ vector.double())
+    part: torch.Tensor = (solved @ rows).float()
+    return part
+
+
+def _agreement(alone: torch.Tensor, rest: torch.Tensor) -> float:
+    """Return how often the largest of `alone` has the sign of `rest`, where `rest` is not zero."""
+    telling = (alone != 0) & (rest != 0)
+    count = int(telling.sum())
+    if count < 100:
+        return 1.0
+    a, b = alone[telling], rest[telling]
+    largest = torch.topk(a.abs(), max(100, int(count * LARGEST))).indices
+    return float(((a[largest] > 0) == (b[largest] > 0)).float().mean())
