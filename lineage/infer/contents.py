@@ -27,6 +27,11 @@ SLACK = 0.0005
 UNEVEN_SLACK = 0.008
 """The same where weights may differ from tensor to tensor, as those of SLERP and its kin do."""
 
+CHOSEN = (
+    "it comes from a merge that is no plain weighted sum: coefficients are means by least squares, "
+    "and changes that survive in part can weigh more"
+)
+
 _SUMS = {"linear", "task_arithmetic", "lora"}
 _WHOLE = {
     Relation.FINETUNE,
@@ -130,6 +135,12 @@ def _exact_weights(edges: Sequence[Derivation]) -> dict[str, tuple[float, float]
     return {e.parent: (e.coefficient or 0.0, _slack(e.coefficient or 0.0)) for e in edges}
 
 
+def _chosen(edges: Sequence[Derivation]) -> bool:
+    """Tell whether a merge is no weighted sum, or not known as one."""
+    merged = [e for e in edges if e.relation is Relation.MERGE]
+    return len(merged) > 1 and not all(_replayed(e) for e in merged)
+
+
 def _slack(weight: float) -> float:
     """Return how far a weight may be off: round ones are the recipe's, others a mean."""
     return SLACK if abs(weight * 100 - round(weight * 100)) < 0.02 else UNEVEN_SLACK
@@ -176,6 +187,8 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     own = (family.values[rows[target]] - family.values[0]) / family.unit
     names, changes = _changes(family, views, parents, rows, own)
     notes = ("it descends from several roots",) if len(roots) > 1 else ()
+    if any(_chosen(parents.get(i, ())) for i in views):
+        notes += (CHOSEN,)
     if not names:
         return Contents(target, root.id, (Source(root.id, 1.0, 1.0, 1.0),), 0.0, notes)
     fit = joint_fit(family, torch.stack(changes), own)

@@ -43,6 +43,18 @@ def test_a_cast_and_a_fine_tune_hold_what_their_parent_holds(subjects: list[Subj
     assert after == {"base": 1.0, "tune0": 0.5, "tune1": 0.5, "after": 1.0}
 
 
+def test_only_merges_that_choose_values_carry_a_warning(subjects: list[Subject]) -> None:
+    base = make_base(5)
+    tunes = [tune(base, 50 + n) for n in range(4)]
+    options = {"drop": "magnitude", "elect": True, "normalize": True, "density": 0.4}
+    ties = combine("task", base, tunes[:2], (0.5, 0.5), **options)
+    chosen = [*subjects, subject("ties", model_print(ties), len(subjects))]
+    edges = scan(chosen).derivations
+    assert contents("org/last", chosen, edges).notes == ()
+    [note] = contents("org/ties", chosen, edges).notes
+    assert "no plain weighted sum" in note
+
+
 def test_a_root_holds_itself_and_unknown_models_are_refused(subjects: list[Subject]) -> None:
     assert inside(contents("org/base", subjects)) == {"base": 1.0}
     with pytest.raises(UnknownRefError, match="nobody"):
