@@ -186,7 +186,7 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     rows = {v.id: n for n, v in enumerate(family.views)}
     own = (family.values[rows[target]] - family.values[0]) / family.unit
     names, changes = _changes(family, views, parents, rows, own)
-    notes = ("it descends from several roots",) if len(roots) > 1 else ()
+    notes: tuple[str, ...] = ("it descends from several roots",) if len(roots) > 1 else ()
     if any(_chosen(parents.get(i, ())) for i in views):
         notes += (CHOSEN,)
     if not names:
