@@ -20,9 +20,9 @@ def shuffled(model: Model, seed: int) -> Model:
     return dict(zip(names, model.values(), strict=True))
 
 
-def family(seed: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, Model]:
-    base = make_base(seed, dtype=dtype)
-    return {"base": base, **{f"tune{n}": tune(base, 100 * seed + n) for n in range(4)}}
+def family(seed: int, dtype: torch.dtype = torch.bfloat16, count: int = 4) -> dict[str, Model]:
+    base = make_base(seed, dtype=dtype, layers=2)
+    return {"base": base, **{f"tune{n}": tune(base, 100 * seed + n) for n in range(count)}}
 
 
 def subjects(models: dict[str, Model], *, full: bool = True, times: bool = True) -> list[Subject]:
@@ -56,7 +56,7 @@ WAYS: dict[str, tuple[str, int, tuple[float, ...], dict[str, Any]]] = {
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
 def test_parents_of_a_merge_are_found_among_all_models(way: str, dtype: torch.dtype) -> None:
     method, count, weights, options = WAYS[way]
-    models = family(1, dtype)
+    models = family(1, dtype, count + 1)
     names = [f"tune{n}" for n in range(count)]
     merged = combine(method, models["base"], [models[n] for n in names], weights, **options)
     found = scan(subjects({**models, "merge": merged})).derivations
