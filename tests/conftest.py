@@ -1,6 +1,7 @@
 """Fixtures and paths that tests of several rooms share."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,12 @@ __all__ = ["demo", "neo4j_url", "small"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("LINEAGE_SHARED") or ROOT.parent / "shared")
+
+
+def pytest_configure() -> None:
+    """Let tests interrupt what they start: a shell's background jobs inherit Ctrl-C ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups

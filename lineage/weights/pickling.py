@@ -7,6 +7,7 @@ mean is written down here as data. Everything else becomes an inert `Opaque`.
 
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -89,7 +90,10 @@ def read_pickle(stream: IO[bytes], file: str, storages: dict[str, Storage] | Non
     """
     machine = _Machine(file, {} if storages is None else storages)
     try:
-        return machine.run(stream)
+        with warnings.catch_warnings():
+            # pickletools decodes text of protocol 0; odd escapes are the file's fault, not ours.
+            warnings.filterwarnings("ignore", "invalid (octal )?escape", DeprecationWarning)
+            return machine.run(stream)
     except (_Malformed, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         what = f"{type(error).__name__}: {str(error)[:120]}"
     except (OverflowError, RecursionError, struct.error, MemoryError) as error:
