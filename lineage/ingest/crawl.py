@@ -14,7 +14,7 @@ from lineage.hub.source import Listing, Selection
 from lineage.ingest.events import CrawlReport, Event, OnEvent, Problem, ignore
 from lineage.ingest.executor.base import Executor
 from lineage.ingest.executor.inline import InlineExecutor
-from lineage.ingest.reading import Job, Outcome, SourceSpec, open_source, read_listing
+from lineage.ingest.reading import REFUSALS, Job, Outcome, SourceSpec, open_source, read_listing
 from lineage.ingest.vault import Vault
 
 _DEPTH = {"none": 0, "sample": 1, "full": 2}
@@ -162,7 +162,7 @@ class _Writer:
         self._store.put_state(
             RepoState(listing.repo, None, self._mode, now, problem.reason, problem.message)
         )
-        known = _REFUSALS.get(problem.reason)
+        known = REFUSALS.get(problem.reason)
         if known and not self._store.revisions_of(listing.repo):
             self._store.put_revisions(
                 [Revision(repo=listing.repo, state=known, problem=problem.message)]
@@ -174,11 +174,3 @@ class _Writer:
 
     def report(self) -> CrawlReport:
         return CrawlReport(tuple(self._written), self._skipped, tuple(self._problems))
-
-
-_REFUSALS = {
-    "gated": State.GATED,
-    "private": State.PRIVATE,
-    "gone": State.GONE,
-    "disabled": State.DISABLED,
-}

@@ -27,7 +27,7 @@ from lineage.weights.open import open_reader
 _SMALL = 4 << 20  # a weight file's neighbours (adapter_config.json, …) are never larger
 
 _COVERAGE = {"full": Coverage.FULL, "sample": Coverage.SAMPLE, "none": Coverage.NONE}
-_STATES = {
+REFUSALS = {  # reasons of a source that say what a repo is, not what went wrong
     "gated": State.GATED,
     "private": State.PRIVATE,
     "gone": State.GONE,
@@ -141,9 +141,9 @@ class _Reading:
             try:
                 artifacts.append(artifact if refused else self._measured(spec, artifact))
             except SourceError as error:
-                if error.reason not in _STATES:
+                if error.reason not in REFUSALS:
                     raise
-                refused = _STATES[error.reason]
+                refused = REFUSALS[error.reason]
                 self._problems.append(Problem(listing.repo, error.reason, error.what))
                 artifacts.append(artifact)
         if refused is None and revision.state is State.GATED:
