@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from lineage.domain.errors import UsageError
-from lineage.domain.revision import Revision, State
+from lineage.domain.revision import Revision
 from lineage.graph.store import Record, RepoState, Store
 from lineage.hub.source import Listing, Selection
 from lineage.ingest.events import CrawlReport, Event, OnEvent, Problem, ignore
