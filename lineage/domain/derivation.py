@@ -62,6 +62,10 @@ class Status(StrEnum):
     CONTRADICTED = "contradicted"
 
 
+SHOWN = (Status.MEASURED, Status.CORROBORATED)
+"""Of an edge that the weights show, whoever declared it."""
+
+
 class Evidence(Model):
     """One witness for or against an edge.
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from lineage.domain.derivation import Derivation, EvidenceKind, Relation, Status
+from lineage.domain.derivation import SHOWN, Derivation, EvidenceKind, Relation
 from lineage.domain.errors import UnknownRefError
 from lineage.infer.family import Family, stack
 from lineage.infer.inside import place
@@ -160,7 +160,7 @@ def _trained(edges: Sequence[Derivation]) -> bool:
 def _parents(edges: Sequence[Derivation]) -> dict[str, list[Derivation]]:
     out: dict[str, list[Derivation]] = defaultdict(list)
     for edge in edges:
-        if edge.status in (Status.MEASURED, Status.CORROBORATED):
+        if edge.status in SHOWN:
             out[edge.child].append(edge)
     return out
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation, Status
+from lineage.domain.derivation import SHOWN, Derivation, Evidence, EvidenceKind, Relation
 from lineage.domain.exposure import MeasuredDose
 from lineage.domain.revision import Coverage
 from lineage.graph.store import Store
@@ -16,7 +16,6 @@ from lineage.ingest.vault import Vault
 if TYPE_CHECKING:
     from lineage.fingerprint.types import Fingerprint
 
-_MEASURED = (Status.MEASURED, Status.CORROBORATED)
 _BATCH = 5_000
 _KEPT = 64  # fingerprints held in memory: the ancestors of one family's members are few
 
@@ -82,8 +81,8 @@ class Doser:
         from lineage.infer.contents import contents  # torch: only where there is something to do
         from lineage.ingest.inferring import subjects_of
 
-        line = ancestors(self._store, [target, *sources], statuses=_MEASURED).nodes
-        above = ancestors(self._store, [target], statuses=_MEASURED).nodes
+        line = ancestors(self._store, [target, *sources], statuses=SHOWN).nodes
+        above = ancestors(self._store, [target], statuses=SHOWN).nodes
         read, _ = subjects_of(self._store, self._vault, ignore, only=set(line))
         subjects = [replace(s, load=partial(self._load, s.key)) for s in read]
         asked = [_asked(source, target) for source in sources if source not in above]

@@ -1,6 +1,6 @@
 """What is inside a model of the store, from the fingerprints at hand."""
 
-from lineage.domain.derivation import Status
+from lineage.domain.derivation import SHOWN
 from lineage.domain.errors import UnknownRefError
 from lineage.graph.store import Store
 from lineage.graph.traverse import ancestors
@@ -16,8 +16,7 @@ def contents_of(store: Store, vault: Vault, revision: str) -> Contents:
 
     Raises UnknownRefError where its weights were never read.
     """
-    measured = (Status.MEASURED, Status.CORROBORATED)
-    line = set(ancestors(store, [revision], statuses=measured).nodes)
+    line = set(ancestors(store, [revision], statuses=SHOWN).nodes)
     found, _ = subjects_of(store, vault, ignore, only=line)
     if revision not in {s.revision for s in found}:
         raise UnknownRefError(

@@ -7,11 +7,10 @@ from typing import Any, Literal
 import yaml
 
 from lineage.domain.claim import Claim, ClaimSource
-from lineage.domain.derivation import Derivation, EvidenceKind, MergeEvent, Relation, Status
+from lineage.domain.derivation import SHOWN, Derivation, EvidenceKind, MergeEvent, Relation, Status
 from lineage.domain.ids import split_revision_id
 from lineage.propagate.election import METHODS
 
-_MEASURED = (Status.MEASURED, Status.CORROBORATED)
 _PAIRS = ("slerp", "nearswap", "arcee_fusion", "nuslerp")
 _MEANS = ("multislerp", "karcher", "model_stock")
 _BY_PARTS = ("passthrough", "moe", "frankenmerge")
@@ -53,7 +52,7 @@ def making_of(
     parents that were measured, or nothing was. Otherwise what was recovered from the weights.
     """
     sound = [e for e in edges if e.status is not Status.CONTRADICTED and e.parent != e.child]
-    measured = [e for e in sound if e.status in _MEASURED]
+    measured = [e for e in sound if e.status in SHOWN]
     merged = [e for e in measured or sound if e.relation in _MERGED]
     if not merged:
         return None

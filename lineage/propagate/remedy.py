@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
 
-from lineage.domain.derivation import Derivation, Relation, Status
+from lineage.domain.derivation import SHOWN, Derivation, Relation, Status
 from lineage.domain.exposure import Exposure, ExposureStatus, Impact
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
@@ -21,7 +21,6 @@ _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 _COPIES = (Relation.QUANTIZED, Relation.CONVERTED, Relation.PRUNED)
 _LINEAR = ("linear", "task_arithmetic", "lora", "training", "copy")
 _KEEPS = (Relation.FINETUNE, Relation.CONVERTED, Relation.DUPLICATE)
-_MEASURED = (Status.MEASURED, Status.CORROBORATED)
 _LEAST, _MOST = 0.005, 0.98  # doses that subtracting makes sense for
 
 
@@ -84,7 +83,7 @@ def _step(plan: _Plan, exposure: Exposure) -> Step:
     if name in plan.roots:
         plan.clean[name] = None
         return Step(name, "withdraw", notes=("marked itself",))
-    measured = [e for e in edges if e.status in _MEASURED]
+    measured = [e for e in edges if e.status in SHOWN]
     poisoned = [e for e in measured or edges if e.parent in plan.clean]
     events = {event.id: event for event in plan.store.events(name)}
     making = making_of(edges, plan.store.claims(name), events)
@@ -177,7 +176,7 @@ def _linear_dose(plan: _Plan, name: str, edges: Sequence[Derivation]) -> float |
     if name in plan.roots:
         return 1.0 if len(plan.roots) == 1 else None
     total = 0.0
-    measured = [e for e in edges if e.status in _MEASURED]
+    measured = [e for e in edges if e.status in SHOWN]
     for edge in measured or edges:
         if edge.parent not in plan.dose:
             continue

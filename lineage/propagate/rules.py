@@ -7,10 +7,9 @@ from math import inf
 
 from pydantic import JsonValue
 
-from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
+from lineage.domain.derivation import SHOWN, Derivation, MergeEvent, Relation, Status
 from lineage.propagate.election import METHODS, through
 
-_MEASURED = (Status.MEASURED, Status.CORROBORATED)
 _MERGES = (Relation.MERGE, Relation.MOE, Relation.ADAPTER_MERGE)
 _BY_PARTS = ("passthrough", "moe", "frankenmerge")
 _NORMALIZED = ("linear", "nuslerp", "multislerp")
@@ -56,7 +55,7 @@ def shares(edges: Sequence[Derivation], events: Mapping[str, MergeEvent]) -> lis
     What was measured explains the child; only where nothing was do mere declarations count. Edges
     that the weights contradict give nothing.
     """
-    counted = [e for e in edges if e.status in _MEASURED]
+    counted = [e for e in edges if e.status in SHOWN]
     counted = counted or [e for e in edges if e.status is Status.DECLARED]
     groups: dict[str, list[Derivation]] = defaultdict(list)
     for edge in counted:
@@ -73,7 +72,7 @@ def shares(edges: Sequence[Derivation], events: Mapping[str, MergeEvent]) -> lis
 
 def _single(key: str, edge: Derivation) -> Share:
     if edge.relation not in _ONE_PARENT:
-        value = edge.coefficient if edge.status in _MEASURED else None
+        value = edge.coefficient if edge.status in SHOWN else None
         low, high = (-inf, inf) if value is None else (value - 0.1, value + 0.1)
         return _share(key, edge, value, low, high, "how it was made is not known")
     value, low, high, basis = _ONE_PARENT[edge.relation]
@@ -168,7 +167,7 @@ def _sources(
 ) -> Iterator[Share]:
     weights = [e.coefficient for e in sources]
     known = [w for w in weights if w is not None]
-    measured = all(e.status in _MEASURED for e in sources)
+    measured = all(e.status in SHOWN for e in sources)
     if method in METHODS and based and (len(known) == len(sources) or METHODS[method].weighs):
         yield from _elected(key, method, sources, event, measured=measured)
         return

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lineage.domain.claim import Claim
-from lineage.domain.derivation import Derivation, Status
+from lineage.domain.derivation import SHOWN, Derivation, Status
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Coverage, Revision
 from lineage.graph.store import Store
 
 Verdict = Literal["confirmed", "contradicted", "unchecked", "unresolved"]
-
-_MEASURED = (Status.MEASURED, Status.CORROBORATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ def _check(
     repo = aliases.get(claim.repo, claim.repo)
     named = [edge for edge in edges if _names(edge, repo, claim.commit)]
     for edge in named:
-        if edge.status in _MEASURED:
+        if edge.status in SHOWN:
             return Checked(child, claim, "confirmed", "", edge)
     for edge in named:
         if edge.status is Status.CONTRADICTED:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from lineage.domain.derivation import Derivation, Status
+from lineage.domain.derivation import SHOWN, Derivation, Status
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Coverage
 from lineage.fingerprint.types import Fingerprint
@@ -152,11 +152,7 @@ def _repo(revision: str) -> str:
 
 
 def _found(findings: Findings) -> dict[tuple[str, str], Derivation]:
-    return {
-        (_repo(d.parent), _repo(d.child)): d
-        for d in findings.derivations
-        if d.status in (Status.MEASURED, Status.CORROBORATED)
-    }
+    return {(_repo(d.parent), _repo(d.child)): d for d in findings.derivations if d.status in SHOWN}
 
 
 def _score(truth: Truth, findings: Findings) -> Score:
