@@ -1,6 +1,8 @@
 """NearSwap: a base moved towards another model by at most a fixed step at every position."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -9,69 +11,142 @@ from lineage.infer.chance import p_of_share
 from lineage.infer.grain import Grain
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.replay import FLOAT32_SLACK
-from lineage.infer.space import Space
+from lineage.infer.space import Space, cast_equal
 from lineage.infer.twins import time_note
 
-EXACT = 0.95
-PILED = 0.15
-"""Share of the moved positions that lie at the largest step: fine-tunes have next to none."""
+EXACT = 0.93
+"""Share of the positions at which the two models differ that must come out."""
+
+CLIPPED, HELD = 0.005, 0.8
+"""Share of those that must have been held to the step, at least, and that of them which must come
+out: without any, the child is a copy of the other model."""
+
+OTHERS = 3
+"""Models that are tried as the other one: nearly all values that reached their own equal it."""
+
+ALIKE, SPREAD = 0.5, 0.2
+"""Share of the steps held that must be near their median, and how near, for a closer look."""
+
+_TYPES = {Grain.BF16: torch.bfloat16, Grain.F16: torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class _Swap:
+    share: float
+    base: int
+    other: int
+    step: float
+    values: int
 
 
 def nearswap_link(space: Space, child: int, rows: Sequence[int]) -> Explanation | None:
     """Explain a child as `a + clamp(b - a, -t, t)` of two older models; None if none fit.
 
-    `t` is the largest step; a base shows by the many positions that moved just that far.
+    The base shows by steps that end at t, the other model by the values that reached its own.
     """
+    found = _search(space, child, rows)
+    if found is None:
+        return None
     family = space.family
     view = family.views[child]
-    y = family.values[child, space.picked]
-    binade = torch.exp2(torch.floor(torch.log2(y.abs().clamp(min=1e-12))))
-    ulp = binade * 2.0 ** (1 - view.grain.bits)
-    slack = ulp * (FLOAT32_SLACK if view.grain is Grain.F32 else 1.05)
-    best: tuple[float, int, int, float, int] | None = None
-    for base in rows:
-        step = (y - family.values[base, space.picked]).abs()
-        moved = step > slack
-        if moved.float().mean() < 0.05:
-            continue
-        limit = float(step[moved].quantile(0.9))
-        piled = float(((step - limit).abs() <= slack)[moved & (slack < 0.2 * limit)].float().mean())
-        if not piled > PILED:
-            continue
-        for other in rows:
-            found = _share(space, base, other, y, slack, limit) if other != base else (0.0, 0)
-            if found[0] >= EXACT and (best is None or found[0] > best[0]):
-                best = found[0], base, other, limit, found[1]
-    if best is None:
-        return None
-    share, base, other, limit, count = best
-    parents = [Parent(family.views[base].id), Parent(family.views[other].id)]
+    parents = [Parent(family.views[found.base].id), Parent(family.views[found.other].id)]
     return Explanation(
         child=view.id,
         relation=Relation.MERGE,
         parents=parents,
         kind=EvidenceKind.REPLAY,
-        score=share,
-        p_value=p_of_share(share, count, 0.5),
+        score=found.share,
+        p_value=p_of_share(found.share, found.values, 0.5),
         method="nearswap",
         where=", ".join(p.id for p in parents),
         detail={
-            "reproduced": round(share, 4),
-            "values": count,
-            "time": time_note(family.views[base], view),
+            "reproduced": round(found.share, 4),
+            "values": found.values,
+            "time": time_note(family.views[found.base], view),
         },
-        parameters={"t": limit},
+        parameters={"t": found.step},
         base=parents[0].id,
     )
 
 
-def _share(
-    space: Space, base: int, other: int, y: torch.Tensor, slack: torch.Tensor, limit: float
-) -> tuple[float, int]:
-    """Return the share reproduced of the positions where the two models differ, and how many."""
-    a = space.family.values[base, space.picked]
-    delta = space.family.values[other, space.picked] - a
-    telling = (delta.abs() > slack) | ((y - a).abs() > slack)
-    hit = (a + delta.clamp(-limit, limit) - y).abs() <= slack
+def _search(space: Space, child: int, rows: Sequence[int]) -> _Swap | None:
+    grain = space.family.views[child].grain
+    if grain is Grain.QUANT or len(rows) < 2:
+        return None
+    equal = cast_equal(space, child, rows).median(1).values
+    others = [rows[i] for i in torch.topk(equal, min(OTHERS, len(rows))).indices.tolist()]
+    best: _Swap | None = None
+    for base in rows:
+        for other in others:
+            found = _swap(space, child, base, other) if other != base else None
+            if found is not None and (best is None or found.share > best.share):
+                best = found
+    return best
+
+
+def _swap(space: Space, child: int, base: int, other: int) -> _Swap | None:
+    """Replay one pair: first at few positions, with the step that those show."""
+    best: _Swap | None = None
+    for thin in (4, 1):
+        a, b, y = _values(space, child, base, other, thin)
+        telling = (a != b) | (a != y)
+        held = (y != b) & ((b - a).abs() > 1.2 * (y - a).abs()) & (y != a)
+        if int(held.sum()) < 20:
+            return None
+        steps = (y - a).abs()[held]
+        middle = float(steps.median())
+        if float(((steps - middle).abs() < SPREAD * middle).float().mean()) < ALIKE:
+            return None
+        tried = [_replayed(space, child, (a, b, y), telling, t) for t in _steps(middle)]
+        share, step, clipped = max(tried)
+        least = EXACT if thin == 1 else 0.7 * EXACT
+        if share < least or clipped < CLIPPED:
+            return None
+        best = _Swap(share, base, other, step, int(telling.sum()))
+    return best
+
+
+def _values(
+    space: Space, child: int, base: int, other: int, thin: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    grain = space.family.views[child].grain
+    shared = space.shared(child, base, other)[::thin]
+    a, b = (space.casts[grain][row][::thin][shared] for row in (base, other))
+    return a, b, space.values[child][::thin][shared]
+
+
+def _steps(middle: float) -> list[float]:
+    """Return likely steps near one that was measured: round ones, and itself."""
+    out = [middle]
+    for digits in (1, 2):
+        scale = 10.0 ** (digits - 1 - math.floor(math.log10(middle)))
+        out += [(round(middle * scale) + n) / scale for n in (-1, 0, 1)]
+    return [t for t in dict.fromkeys(out) if t > 0]
+
+
+def _replayed(
+    space: Space,
+    child: int,
+    values: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    telling: torch.Tensor,
+    step: float,
+) -> tuple[float, float, float]:
+    """Return the share that comes out, the step, and the share that was held to it.
+
+    The arithmetic is mergekit's, in the child's type: w b + (1 - w) a with w = t / |a - b|.
+    """
+    a, b, y = values
+    grain = space.family.views[child].grain
+    kind = _TYPES.get(grain, torch.float32)
+    first, second = a.to(kind), b.to(kind)
+    weight = (step / (first - second).abs().clamp(min=1e-6)).clamp(0, 1)
+    made = (weight * second + (1 - weight) * first).float()
+    slack = torch.zeros(1)
+    if grain is Grain.F32:
+        slack = FLOAT32_SLACK * 2.0**-23 * torch.maximum(a.abs(), b.abs())
+    hit = (made - y).abs() <= slack
+    clipped = (weight < 1) & telling
     count = int(telling.sum())
-    return (float(hit[telling].float().mean()) if count else 0.0), count
+    if count == 0 or not bool(clipped.any()) or float(hit[clipped].float().mean()) < HELD:
+        return 0.0, step, 0.0
+    return float(hit[telling].float().mean()), step, float(clipped.sum()) / count

@@ -207,11 +207,9 @@ def _merge(space: Space, search: Search, adapters: Sequence[View]) -> Found:
     sums = find_sums(space, child, rows)
     if sums:
         return sums
-    # a look at a quarter of the values rules most out
-    if nearswap_link(space.thinned(4), child, rows):
-        swapped = nearswap_link(space, child, rows)
-        if swapped:
-            return swapped
+    swapped = nearswap_link(space, child, rows)
+    if swapped:
+        return swapped
     chosen = elementwise(space, child, rows)
     return elementwise_link(family, child, chosen) if chosen else None
 

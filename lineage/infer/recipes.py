@@ -13,6 +13,10 @@ from lineage.infer.inside import Held
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.replay import Replay
 from lineage.infer.twins import time_note
+from lineage.infer.valuewise import elementwise_method
+
+TIED = 0.02
+"""Nats per position within which another explanation is an alternative."""
 
 
 def sum_link(family: Family, child: int, outcomes: Sequence[Replay]) -> Explanation:
@@ -75,87 +79,44 @@ def _alternative(family: Family, outcome: Replay) -> Alternative:
 def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]) -> Explanation:
     """Explain a child as a merge that chose per value; other explanations become alternatives."""
     best = outcomes[0]
-    method, parameters, weights = elementwise_method(family, child, best)
+    method, parameters, weights = elementwise_method(best)
     parents = [Parent(family.views[best.base].id)]
     parents += [
-        Parent(family.views[part.row].id, round(w, 4))
-        for part, w in zip(best.parts, weights, strict=True)
+        Parent(family.views[row].id, round(w, 4)) for row, w in zip(best.rows, weights, strict=True)
     ]
+    detail: dict[str, JsonValue] = {
+        "reproduced": round(best.share, 4),
+        "by_chance": round(best.chance, 4),
+        "changed": round(best.changed, 4),
+        "values": best.values,
+        "nats": round(best.likelihood, 4),
+        "time": time_note(family.views[best.base], family.views[child]),
+        "doses": {
+            family.views[row].id: [round(v, 4), round(v - w, 4), round(v + w, 4)]
+            for row, (v, w) in zip(best.rows, best.doses, strict=True)
+        },
+    }
+    near = [o for o in outcomes[1:6] if o.likelihood > best.likelihood - TIED]
     return Explanation(
         child=family.views[child].id,
         relation=Relation.MERGE,
         parents=parents,
         kind=EvidenceKind.REPLAY,
         score=best.share,
-        p_value=p_of_share(best.share, len(best.index), max(best.chance, 0.01)),
+        p_value=p_of_share(best.share, best.values, max(best.chance, 0.01)),
         method=method,
         where=", ".join(p.id for p in parents),
-        detail={
-            "reproduced": round(best.share, 4),
-            "by_chance": round(best.chance, 4),
-            "changed": round(best.changed, 4),
-            "values": len(best.index),
-            "time": time_note(family.views[best.base], family.views[child]),
-        },
+        detail=detail,
         parameters=parameters,
         base=family.views[best.base].id,
         alternatives=[
-            Alternative(parents=tuple(family.views[r].id for r in o.rows), score=round(o.share, 4))
-            for o in outcomes[1:6]
+            Alternative(
+                parents=tuple(family.views[r].id for r in (o.base, *o.rows)),
+                score=round(o.share, 4),
+            )
+            for o in near
         ],
     )
-
-
-def elementwise_method(
-    family: Family, child: int, found: Elementwise
-) -> tuple[str, dict[str, JsonValue], list[float]]:
-    """Name a value-wise method and return its parameters and the sources' weights.
-
-    Whether survivors are the large changes (trimming), random ones (dropping) or in between
-    (DELLA) tells the method; the share of survivors is the density; weights of dropped sources
-    carry 1 / density.
-    """
-    scales = [float(p.scale.median()) for p in found.parts]
-    bias = [magnitude_bias(family, child, found, n) for n in range(len(found.parts))]
-    kept = [float(m.float().mean()) / found.share * found.changed for m in found.member]
-    trimmed = max(bias) > 1.35
-    relative = [float(p.relative.median()) for p in found.parts]
-    named: dict[str, JsonValue] = {
-        "kept": [round(k, 3) for k in kept],
-        "scale": [round(s, 4) for s in scales],
-    }
-    if found.kind in ("unit", "mean"):
-        total = sum(relative)
-        weights = [r / total for r in relative]
-        spread = max(
-            float((p.relative.log() - p.relative.log().median()).abs().median())
-            for p in found.parts
-        )
-        rescaled = max(scales) > 1.15
-        if len(found.parts) == 1 and not rescaled:
-            return ("ties" if trimmed and kept[0] > 0.12 else "arcee_fusion"), named, weights
-        return ("della" if rescaled else "sce" if spread > 0.1 else "ties"), named, weights
-    if len(found.parts) == 1 and abs(scales[0] - 1) < 0.01:
-        return "arcee_fusion", named, scales
-    if trimmed:
-        return "breadcrumbs", named, scales
-    weights = [s * min(k, 1.0) for s, k in zip(scales, kept, strict=True)]
-    return ("della_linear" if max(bias) > 1.03 else "dare_linear"), named, weights
-
-
-def magnitude_bias(family: Family, child: int, found: Elementwise, number: int) -> float:
-    """Return how much larger a source's surviving changes are than its dropped ones."""
-    del child
-    row = found.parts[number].row
-    delta = (family.values[row] - family.values[found.base]).abs() / family.unit
-    kept = torch.zeros(len(delta), dtype=torch.bool)
-    kept[found.index[found.member[number]].long()] = True
-    seen = torch.zeros(len(delta), dtype=torch.bool)
-    seen[found.index.long()] = True
-    dropped = seen & ~kept & (delta > 0)
-    if not kept.any() or not dropped.any():
-        return 1.0
-    return float(delta[kept].mean() / delta[dropped].mean().clamp(min=1e-12))
 
 
 def held_link(family: Family, child: int, held: Held) -> Explanation:

@@ -1,38 +1,93 @@
-"""One child against one base: where it changed, and which models went along."""
+"""One child against one base: where it changed, by how much, and how well that is known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from lineage.infer.grain import Grain
-from lineage.infer.replay import FLOAT32_SLACK
+from lineage.infer.grain import Grain, round_to
 from lineage.infer.space import Space, cast_equal
 
-SHORTLIST = 32
-BASES = 4
-FITTED = 12000
+BASES = 3
+LEAST = 0.005
+"""Share of values that must have changed for there to be something to explain."""
+
+_UNITS = 4.0
+"""Units in the last place that a float32 merge may differ by: order of sums, fused products."""
+
+_EVEN_ERROR = 0.3
+"""Deviation of a rounding error in units of the grid, 1 / sqrt(12)."""
+
+_STEPS = 1.2
+"""Rounding errors that a change gathers while it is scaled, in relative units in the last place."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Scene:
-    """One child against one base, at the positions that changed.
+    """One child against one base, at P positions.
 
-    `where` are those among a space's searched positions, `index` among the family's.
+    `index` are the positions among a space's searched ones and `place` their tensors, `tensors` the
+    number of those; `worth` is how many positions each stands for. `change` is the child's value
+    less the base's, `origin` the latter, both after the child's cast; `cell` the width of the
+    child's grid there, `ulp` the error of a value, `rms` of the tensor's change. `background` is
+    the log probability of each change if nothing is known but its tensor's mean size.
     """
 
+    space: Space
     base: int
     grain: Grain
-    target: torch.Tensor
+    index: torch.Tensor
+    place: torch.Tensor
+    tensors: int
+    worth: torch.Tensor
     origin: torch.Tensor
     change: torch.Tensor
-    slack: torch.Tensor
-    unit: torch.Tensor
-    place: torch.Tensor
-    where: torch.Tensor
-    index: torch.Tensor
-    slots: int
-    changed: float
+    cell: torch.Tensor
+    ulp: torch.Tensor
+    rms: torch.Tensor
+    background: torch.Tensor
+
+    @property
+    def moved(self) -> torch.Tensor:
+        """Return the mask of positions that changed."""
+        return self.change != 0
+
+    @property
+    def changed(self) -> float:
+        """Return the share of values that changed."""
+        return float((self.worth * self.moved).sum() / self.worth.sum())
+
+    def errors(self, width: float, slack: float) -> torch.Tensor:
+        """Return the variance of a predicted change: of rounding, `slack` of it, and `width`."""
+        rounding = (_EVEN_ERROR * self.ulp).square()
+        own = (_STEPS * 2.0**-self.grain.bits + slack) * self.change
+        return rounding + own.square() + (width * self.rms).square()
+
+    def by_tensor(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum (..., P) over the positions of each tensor: (..., tensors), float64."""
+        return sum_by(values, self.place, self.tensors)
+
+    def deltas(self, rows: Sequence[int]) -> torch.Tensor:
+        """Return (rows, P): the change of each model from the base, rounded as the child is."""
+        values = self.space.casts[self.grain][torch.tensor(rows)[:, None], self.index]
+        return round_to(values - self.origin, self.grain)
+
+    def ranks(self, sizes: torch.Tensor, bins: int) -> torch.Tensor:
+        """Return (..., P): the bin of each size's rank within its tensor, all bins as heavy."""
+        flat = sizes.reshape(-1, sizes.shape[-1]).double()
+        top = flat.amax(1, keepdim=True).clamp(min=1e-30) * 1.0001
+        order = (self.place + flat / top).argsort(1)
+        heavy = torch.empty_like(flat).scatter_(1, order, self.worth[order].double().cumsum(1))
+        whole = self.by_tensor(self.worth)
+        before = (whole.cumsum(0) - whole)[self.place]
+        rank = (heavy - before) / whole[self.place].clamp(min=1e-9)
+        return (rank * bins - 1e-9).long().clamp(0, bins - 1).reshape(sizes.shape)
+
+
+def sum_by(values: torch.Tensor, place: torch.Tensor, count: int) -> torch.Tensor:
+    """Sum (..., P) by place: (..., count), float64."""
+    out = torch.zeros(*values.shape[:-1], count, dtype=torch.float64)
+    return out.index_add_(-1, place, values.double())
 
 
 def likely_bases(space: Space, child: int, rows: Sequence[int]) -> list[int]:
@@ -48,54 +103,53 @@ def likely_bases(space: Space, child: int, rows: Sequence[int]) -> list[int]:
     return ranked
 
 
-def make_scene(space: Space, child: int, base: int) -> Scene | None:
-    """Return the positions at which a child differs from a base, None where hardly any do."""
-    family = space.family
-    grain = family.views[child].grain
+def make_scene(space: Space, child: int, base: int, limit: int | None = None) -> Scene | None:
+    """Return the positions of a child against a base, None where hardly any changed.
+
+    With `limit` about so many of those that changed and a third as many of the others, each worth
+    as many as it stands for.
+    """
+    grain = space.family.views[child].grain
     if grain is Grain.QUANT:
         return None
-    shared = space.shared(child, base)
-    target, origin = space.values[child], space.casts[grain][base]
-    moved = shared & (target != origin)
-    changed = float(moved.sum()) / max(float(shared.sum()), 1.0)
-    if changed < 0.005:
+    index = space.shared(child, base).nonzero().squeeze(1)
+    target, origin = space.values[child][index], space.casts[grain][base][index]
+    moved = target != origin
+    if not len(index) or float(moved.float().mean()) < LEAST:
         return None
-    moved = thinned_mask(moved, FITTED)
-    where = moved.nonzero().squeeze(1)
-    index = space.picked[where]
-    unit = torch.exp2(torch.floor(torch.log2(target[moved].abs().clamp(min=1e-12))))
-    ulp = unit * 2.0 ** (1 - grain.bits)
-    slack = ulp * (FLOAT32_SLACK if grain is Grain.F32 else 0.55)
+    worth = torch.ones(len(index))
+    if limit is not None:
+        taken, worth = _thinned(moved, limit)
+        index, target, origin = index[taken], target[taken], origin[taken]
+    place, tensors = space.place[index], len(space.family.slots)
+    change = target - origin
+    cell = _cell(target, grain)
+    ulp = cell
+    if grain is Grain.F32:  # every step of the sum rounds, and the largest operand tells
+        largest = torch.maximum(torch.maximum(target.abs(), origin.abs()), change.abs())
+        ulp = _UNITS * _cell(largest, grain)
+    whole = sum_by(worth, place, tensors).clamp(min=1e-9)
+    rms = (sum_by(worth * change.square(), place, tensors) / whole).sqrt().float()[place] + 1e-12
+    size = (sum_by(worth * change.abs(), place, tensors) / whole).float()[place] + 0.3 * ulp
+    background = torch.log(cell) - torch.log(2 * size) - change.abs() / size
     return Scene(
-        base, grain, target[moved], origin[moved], target[moved] - origin[moved], slack,
-        torch.maximum(unit, family.unit[index]), space.place[moved], where, index,
-        len(family.slots), changed,
-    )  # fmt: skip
+        space, base, grain, index, place, tensors, worth, origin, change, cell, ulp, rms, background
+    )
 
 
-def thinned_mask(mask: torch.Tensor, limit: int) -> torch.Tensor:
-    """Keep about `limit` of a mask's positions, evenly spaced."""
-    places = mask.nonzero().squeeze(1)
-    step = -(-len(places) // limit)
-    kept = torch.zeros_like(mask)
-    kept[places[::step]] = True
-    return kept
+def _cell(values: torch.Tensor, grain: Grain) -> torch.Tensor:
+    """Return the width of a type's grid at each value."""
+    return torch.exp2(torch.floor(torch.log2(values.abs().clamp(min=1e-12))) + 1 - grain.bits)
 
 
-def deltas_of(space: Space, scene: Scene, rows: Sequence[int]) -> torch.Tensor:
-    """Return (rows, positions): the change of each model from the base, after the child's cast."""
-    values = space.casts[scene.grain][torch.tensor(rows)[:, None], scene.where]
-    delta: torch.Tensor = values - scene.origin
-    return delta
-
-
-def shortlist(space: Space, scene: Scene, rows: Sequence[int]) -> list[int]:
-    """Return the candidates whose change goes along with the child's, where it changed."""
-    if not rows:
-        return []
-    change = scene.change / scene.unit
-    deltas = deltas_of(space, scene, rows) / scene.unit
-    norms = deltas.norm(dim=1).clamp(min=1e-20) * change.norm().clamp(min=1e-20)
-    along = (deltas @ change) / norms
-    order = torch.argsort(along.abs(), descending=True)[:SHORTLIST]
-    return [rows[i] for i in order.tolist()]
+def _thinned(moved: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return evenly spaced positions of both kinds, in order, and what each stands for."""
+    parts = []
+    for mask, most in ((moved, limit), (~moved, max(limit // 3, 1))):
+        places = mask.nonzero().squeeze(1)
+        step = max(1, -(-len(places) // most))
+        parts.append((places[::step], float(step)))
+    taken = torch.cat([p for p, _ in parts])
+    worth = torch.cat([torch.full((len(p),), step) for p, step in parts])
+    order = taken.argsort()
+    return taken[order], worth[order]

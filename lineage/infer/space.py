@@ -50,15 +50,6 @@ class Space:
         have = self.family.have[[child, *rows]].all(axis=0)
         return torch.from_numpy(have).nonzero().squeeze(1)
 
-    def thinned(self, step: int) -> "Space":
-        """Return the same space with every `step`-th searched position: for first looks."""
-        change, values = self.change[:, ::step], self.values[:, ::step]
-        place, casts = self.place[::step], {g: v[:, ::step] for g, v in self.casts.items()}
-        picked, bounds = self.picked[::step], slot_bounds(place, len(self.bounds))
-        return Space(
-            self.family, picked, place, bounds, values, casts, change, self.gap, self.loose
-        )
-
 
 def make_space(family: Family, device: torch.device | None = None) -> Space:
     """Measure a family: pick positions, take differences, and all per-tensor distances.

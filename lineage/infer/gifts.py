@@ -1,0 +1,41 @@
+"""What each source of a merge that chose per value gave to it, and what chance would explain."""
+
+import torch
+
+from lineage.infer.mixture import Mixture
+from lineage.infer.scene import Scene
+from lineage.infer.survivors import FINE, MixtureFit
+
+
+def given(
+    scene: Scene, deltas: torch.Tensor, ranks: torch.Tensor, mixture: Mixture
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what each source gave (k, P), in expectation, and its size-weighted share kept (k).
+
+    The latter is Σ|kept changes| / Σ|changes|: what rescaling by l1 norms makes up for.
+    """
+    run = MixtureFit(scene, deltas, ranks, mixture.rule)
+    _, shares = run.expect(mixture, max(FINE, 0.0), FINE)
+    found = shares.found
+    worth = scene.worth.clamp(min=1e-12)
+    gave = torch.zeros_like(deltas)
+    own = run.spread(mixture.scale) * deltas
+    if mixture.rule.mean:
+        own = own * run.spread(mixture.weight)
+    for sign, part in run.parts(found, shares.share / worth, own):
+        gave += sign * torch.matmul(run.sets.T, part if found.down is None else part / found.down)
+    alive = torch.matmul(run.members.T, shares.share)
+    if mixture.rule.joint:
+        alive = alive.expand_as(deltas)
+    size = deltas.abs()
+    seen = (size * shares.share.sum(1, keepdim=True)).sum(2).clamp(min=1e-30)
+    return gave[0], ((alive * size).sum(2) / seen)[0]
+
+
+def share_by_chance(
+    scene: Scene, deltas: torch.Tensor, ranks: torch.Tensor, mixture: Mixture
+) -> float:
+    """Return the share of changed positions explained when changes are shifted by one place."""
+    run = MixtureFit(scene, torch.roll(deltas, 1, 2), torch.roll(ranks, 1, 2), mixture.rule)
+    moved, _ = run.expect(mixture, FINE, FINE)
+    return 1 - float(moved.missed[0])

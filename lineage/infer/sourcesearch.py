@@ -1,0 +1,324 @@
+"""The search for what a merge was made from: sets of sources, improved one at a time."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from lineage.infer.mixture import ELECTED_SUM, MEAN, RANKS, RULES, SCALED_MEAN, SUM, Mixture, Rule
+from lineage.infer.scene import Scene, make_scene
+from lineage.infer.space import Space
+from lineage.infer.survivors import ALIVE, fit, least_squares
+
+LOOKED = 450
+"""Changed positions that coarse fits look at."""
+
+MOST = 5
+"""Most sources: all their subsets are looked at."""
+
+BEAM, PROPOSED, CORRELATED = 24, 5, 48
+"""Sets kept at each size of the least-squares beam, those tried of each, and models it looks at."""
+
+SECOND = 3
+"""Proposed sets that are tried by further rules."""
+
+COST = 0.02
+"""Nats per position that one more source must bring."""
+
+RULE_COST = 0.01
+
+ENOUGH, DONE, HOPELESS = 0.004, 0.01, 0.5
+"""Shares missed below which no further source is looked for, with which a start has served, and
+above which it is left."""
+
+ROUNDS, QUICK = 8, 2
+NEAR, SWAPPED, ADDED = 4, 3, 4
+"""Relations of a source that are tried in its place, and models that least squares puts there or
+beside it."""
+
+TINY = 1e-2
+"""Share of a change outside the others' span below which it is one of theirs."""
+
+FINALISTS = 4
+
+
+@dataclass(slots=True)
+class State:
+    """One set of sources under one rule, fitted to a scene."""
+
+    scene: Scene
+    rows: tuple[int, ...]
+    mixture: Mixture
+
+    @property
+    def missed(self) -> float:
+        """Return the share of changed positions left to the background."""
+        return float(self.mixture.missed[0])
+
+    @property
+    def score(self) -> float:
+        """Return nats per position, less what sources and rules cost."""
+        plain = self.mixture.rule in (SUM, MEAN)
+        cost = COST * len(self.rows) + (0.0 if plain else RULE_COST)
+        return float(self.mixture.likelihood[0]) - cost
+
+
+@dataclass(slots=True)
+class Search:
+    """The search for the sources of one child from one base, at few positions.
+
+    `deltas` and `ranks` (rows, P) are the candidates' changes and their bins; `even` weighs
+    positions so that all tensors count alike.
+    """
+
+    scene: Scene
+    rows: list[int]
+    deltas: torch.Tensor
+    ranks: torch.Tensor
+    even: torch.Tensor
+    place: dict[int, int]
+    seen: set[tuple[tuple[int, ...], str]] = field(default_factory=set)
+    states: list[State] = field(default_factory=list)
+
+    def fitted(
+        self, sets: Iterable[tuple[int, ...]], rule: Rule, state: State | None = None
+    ) -> list[State]:
+        """Fit sets under a rule: from the scales of `state`, else from least squares, boosted."""
+        groups: dict[int, list[tuple[int, ...]]] = {}
+        for rows in dict.fromkeys(tuple(sorted(s)) for s in sets):
+            if 0 < len(rows) <= MOST and (rows, rule.name) not in self.seen:
+                self.seen.add((rows, rule.name))
+                groups.setdefault(len(rows), []).append(rows)
+        out: list[State] = []
+        for group in groups.values():
+            index = torch.tensor([[self.place[r] for r in rows] for rows in group])
+            deltas = self.deltas[index]
+            if rule.joint:
+                sizes = deltas.var(1, unbiased=False, keepdim=True)
+                ranks = self.scene.ranks(sizes, RANKS)
+            else:
+                ranks = self.ranks[index]
+            best: list[State] = []
+            for start, alive in self._first_scales(group, deltas, rule, state):
+                mixture = fit(
+                    self.scene,
+                    deltas,
+                    ranks,
+                    rule,
+                    start=start,
+                    alive=alive,
+                    known=state is not None,
+                )
+                tried = [State(self.scene, r, mixture.one(n)) for n, r in enumerate(group)]
+                pairs = zip(best or tried, tried, strict=True)
+                best = [max(pair, key=lambda s: s.score) for pair in pairs]
+            out += best
+        self.states += out
+        return out
+
+    def _first_scales(
+        self,
+        group: Sequence[tuple[int, ...]],
+        deltas: torch.Tensor,
+        rule: Rule,
+        state: State | None,
+    ) -> list[tuple[torch.Tensor | None, float]]:
+        if not rule.scaled:
+            return [(None, ALIVE)]
+        if state is not None and state.mixture.rule.mean == rule.mean:
+            known = dict(
+                zip(state.rows, state.mixture.scale[0].median(1).values.tolist(), strict=True)
+            )
+            usual = sum(known.values()) / len(known)
+            alive = float(state.mixture.survival.mean().clamp(0.1, ALIVE))
+            halves = (1.0, 0.5) if state.missed > DONE and not rule.mean else (1.0,)
+            return [
+                (torch.tensor([[known.get(r, usual * h) for r in rows] for rows in group]), alive)
+                for h in halves
+            ]
+        return [*first_scales(self.scene, deltas, rule)]
+
+    def starts(self) -> list[State]:
+        """Return sets that least squares proposes, fitted as sums and as means, the best first."""
+        sets = self._proposed()
+        states = [*self.fitted(sets, SUM), *self.fitted(sets, MEAN)]
+        states.sort(key=lambda s: -s.score)
+        first = [s.rows for s in states[:SECOND]]
+        states += [*self.fitted(first, ELECTED_SUM), *self.fitted(first, SCALED_MEAN)]
+        return sorted(states, key=lambda s: -s.score)
+
+    def _proposed(self) -> list[tuple[int, ...]]:
+        design, target = self.deltas * self.even, self.scene.change * self.even
+        norm = design.norm(dim=1).clamp(min=1e-12)
+        along = (design @ target) / norm
+        near = torch.topk(along.abs(), min(CORRELATED, len(self.rows))).indices
+        design = design[near]
+        gram, right = (design @ design.T).double(), (design @ target).double()
+        out: list[tuple[int, ...]] = []
+        sets = torch.arange(len(near))[:, None]
+        for size in range(1, min(MOST, len(near) + 1)):
+            if size > 1:
+                sets = _grown(sets, len(near))
+            part = gram[sets[:, :, None], sets[:, None, :]]
+            part = part + torch.diag_embed(1e-6 * part.diagonal(dim1=1, dim2=2) + 1e-30)
+            goal = right[sets][:, :, None]
+            gained = (torch.linalg.solve(part, goal) * goal).sum((1, 2))
+            sets = sets[torch.topk(gained, min(BEAM, len(sets))).indices]
+            out += [tuple(self.rows[int(near[i])] for i in s) for s in sets[:PROPOSED].tolist()]
+        return out
+
+    def turned(self, reached: Sequence[State]) -> list[State]:
+        """Return what was reached from other bases, those among the sources in this one's place."""
+        out: list[State] = []
+        for state in reached:
+            base = self.scene.base
+            rows = {*state.rows, state.scene.base} - {base}
+            sets = [tuple(rows), tuple(r for r in state.rows if r != base)]
+            known = [s for s in sets if s and all(r in self.place for r in s)]
+            out += [s for r in (SUM, ELECTED_SUM, MEAN) for s in self.fitted(known, r)]
+        return sorted(out, key=lambda s: -s.score)[:2]
+
+    def finalists(self) -> list[State]:
+        """Return the best state of each of the few best sets."""
+        best: dict[tuple[int, ...], State] = {}
+        for state in sorted(self.states, key=lambda s: -s.score):
+            best.setdefault(state.rows, state)
+        return list(best.values())[:FINALISTS]
+
+    def best(self, starts: Sequence[State], *, quick: bool = False) -> State | None:
+        """Improve the first starts one source at a time; return the best state reached."""
+        chosen = [*starts[:1]]
+        if not quick:
+            chosen += [s for s in starts if s.mixture.rule is not starts[0].mixture.rule][:1]
+            chosen += [s for s in starts[1:] if not set(s.rows) & set(starts[0].rows)][:1]
+        best: State | None = None
+        for start in chosen:
+            reached = self._climb(start, QUICK if quick else ROUNDS)
+            if best is None or reached.score > best.score:
+                best = reached
+            if best.missed < DONE or best.missed > HOPELESS:
+                break
+        return best
+
+    def _climb(self, state: State, rounds: int) -> State:
+        for number in range(rounds):
+            better = state
+            for moves in ([*self._longer(state), *self._others(state)], self._shorter(state)):
+                tried = self.fitted(moves, state.mixture.rule, state)
+                better = max(tried, key=lambda s: s.score, default=state)
+                if better.score > state.score + 1e-4:
+                    break
+            if better.score <= state.score + 1e-4:
+                others = [r for r in RULES if r is not state.mixture.rule]
+                turned = [s for r in others for s in self.fitted([state.rows], r, state)]
+                better = max(turned, key=lambda s: s.score, default=state)
+                if better.score <= state.score + 1e-3:
+                    return state
+            state = better
+            if number >= 2 and state.missed > HOPELESS:
+                return state
+        return state
+
+    def _longer(self, state: State) -> list[tuple[int, ...]]:
+        """Return sets with one source more."""
+        if state.missed < ENOUGH:
+            return []
+        rows = [*self._fitting(state.rows, ADDED), *self._promising(state)]
+        return [(*state.rows, row) for row in dict.fromkeys(rows)]
+
+    def _others(self, state: State) -> list[tuple[int, ...]]:
+        """Return sets with another source in one's place: a relation, or one that fits better."""
+        rows = list(state.rows)
+        fresh = self._promising(state)[:1] if state.missed > DONE else []
+        design = self.deltas * self.even
+        norm = design.norm(dim=1).clamp(min=1e-12)
+        sets: list[tuple[int, ...]] = []
+        for number, row in enumerate(rows):
+            rest = (*rows[:number], *rows[number + 1 :])
+            like = (design @ design[self.place[row]]) / norm
+            near = [self.rows[i] for i in torch.topk(like, min(NEAR, len(like))).indices.tolist()]
+            others = dict.fromkeys([*near, *self._fitting(rest, SWAPPED), *fresh])
+            sets.extend((*rest, other) for other in others if other not in rows)
+        return sets
+
+    def _fitting(self, rows: Sequence[int], most: int) -> list[int]:
+        """Return models that bring a least-squares fit of the others nearest to the child."""
+        design, target = self.deltas * self.even, self.scene.change * self.even
+        if rows:
+            held, _ = torch.linalg.qr(design[[self.place[r] for r in rows]].T)
+            target = target - held @ (held.T @ target)
+            design = design - (design @ held) @ held.T
+        size = design.norm(dim=1)
+        along = (design @ target).abs() / size.clamp(min=1e-12)
+        along[size < TINY * (self.deltas * self.even).norm(dim=1)] = -1
+        along[[self.place[r] for r in rows]] = -1
+        return [self.rows[i] for i in torch.topk(along, min(most, len(along))).indices.tolist()]
+
+    def _shorter(self, state: State) -> list[tuple[int, ...]]:
+        """Return sets with one source less."""
+        rows = state.rows
+        return [rows[:n] + rows[n + 1 :] for n in range(len(rows))] if len(rows) > 1 else []
+
+    def _promising(self, state: State) -> list[int]:
+        """Return models that go along with the child where nothing explains it, or equal it."""
+        scene, left = self.scene, state.mixture.unexplained[0]
+        design = self.deltas * self.even
+        size = (design.square() * left).sum(1).clamp(min=1e-20).sqrt()
+        rest = scene.change - state.mixture.nearest[0]
+        along = ((design * (scene.change * self.even) * left).sum(1) / size).abs()
+        beyond = ((design * (rest * self.even) * left).sum(1) / size).abs()
+        equal = ((self.deltas - scene.change).abs() < scene.ulp) & (
+            self.deltas.abs() > 2 * scene.ulp
+        )
+        hits = equal.float() @ (left * scene.worth * scene.moved)
+        picked: list[int] = []
+        for worth, most in ((beyond, 3), (along, 3), (hits, 2)):
+            worth[[self.place[row] for row in state.rows]] = -1
+            picked += torch.topk(worth, min(most, len(worth))).indices.tolist()
+        return [r for r in dict.fromkeys(self.rows[i] for i in picked) if r not in state.rows]
+
+
+def first_scales(
+    scene: Scene, deltas: torch.Tensor, rule: Rule
+) -> list[tuple[torch.Tensor | None, float]]:
+    """Return scales (B, k) to start from, each with the share that then survives.
+
+    Least squares sees a change times the share of it that survives. What equals the base tells the
+    density p: random survivors are larger by 1 / p, the largest ones by less.
+    """
+    if not rule.scaled:
+        return [(None, ALIVE)]
+    count = deltas.shape[1]
+    density = max(1 - (1 - scene.changed) ** (1 / count), 0.08)
+    plain = torch.ones(deltas.shape[:2])
+    if not rule.mean:
+        plain = least_squares(scene, deltas)
+        least = 0.3 * plain.abs().amax(1, keepdim=True)
+        plain = torch.where(plain.abs() < least, least, plain)
+    even = plain.abs().mean(1, keepdim=True).expand_as(plain)
+    if density > 0.9:
+        starts = [plain]
+    elif density > 0.4:
+        starts = [plain * density**-0.5, plain / density]
+    else:  # few survive, and least squares sees little of them
+        starts = [plain * density**-0.5, even * density**-0.5, even * density**-0.75]
+        starts.append(plain / density)
+    alive = [ALIVE if n < 2 and density > 0.15 else max(density, 0.1) for n in range(len(starts))]
+    return list(zip(starts, alive, strict=True))
+
+
+def make_search(space: Space, child: int, base: int, rows: Sequence[int]) -> Search | None:
+    """Return the search of one child from one base, None where hardly anything changed."""
+    scene = make_scene(space, child, base, LOOKED)
+    others = [r for r in rows if r != base]
+    if scene is None or not others:
+        return None
+    deltas = scene.deltas(others)
+    even = scene.worth.sqrt() / (scene.rms + scene.ulp)
+    ranks = scene.ranks(deltas.abs(), RANKS)
+    return Search(scene, others, deltas, ranks, even, {r: n for n, r in enumerate(others)})
+
+
+def _grown(sets: torch.Tensor, count: int) -> torch.Tensor:
+    known = {tuple(sorted((*s, n))) for s in sets.tolist() for n in range(count) if n not in s}
+    return torch.tensor(sorted(known))
