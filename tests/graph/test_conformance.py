@@ -234,11 +234,13 @@ def test_first_import_into_an_empty_store_drops_loops_and_duplicates(store: Stor
     rows = [
         DeclaredEdge("loop", "loop", Relation.MERGE), DeclaredEdge("p", "c@", Relation.QUANTIZED),
         DeclaredEdge("p", "c", Relation.FINETUNE), DeclaredEdge("c", "p", Relation.MERGE),
+        DeclaredEdge("q@", "c", Relation.MERGE), DeclaredEdge("q", "c@", Relation.FINETUNE),
     ]  # fmt: skip
-    assert store.import_edges(rows, "f") == 2
-    assert [r.id for r in store.all_revisions()] == ["c", "loop", "p"]
+    assert store.import_edges(rows, "f") == 3
+    assert [r.id for r in store.all_revisions()] == ["c", "loop", "p", "q"]
     assert [(e.parent, e.child, e.relation) for e in store.all_derivations()] == [
         ("p", "c", Relation.QUANTIZED),
+        ("q", "c", Relation.MERGE),
         ("c", "p", Relation.MERGE),
     ]
     assert list(descendants(store, ["loop"]).nodes) == ["loop"]

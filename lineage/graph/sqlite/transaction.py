@@ -7,9 +7,8 @@ from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
-from lineage.graph.sqlite.firstload import shared_body
 from lineage.graph.sqlite.records import Records
-from lineage.graph.sqlite.schema import STATUSES
+from lineage.graph.sqlite.schema import STATUSES, shared_body
 from lineage.graph.store import Brief, Counts, Link, Node
 from lineage.graph.tables import ImportRow, Pair, Version
 
