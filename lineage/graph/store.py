@@ -190,6 +190,14 @@ class Store(Protocol):
         """Return all revisions of a repo, through aliases, oldest `modified_at` first."""
         ...
 
+    def present_ids(self, ids: Collection[str]) -> dict[str, str]:
+        """Return the present ids of those of `ids` that exist, by the id asked for."""
+        ...
+
+    def ids_of(self, repos: Collection[str]) -> dict[str, list[str]]:
+        """Return the ids of all revisions of each repo that has any, through aliases, sorted."""
+        ...
+
     def find_digest(self, digest: str) -> list[str]:
         """Return ids of revisions with `blake3:<model digest>` or a file of `sha256:<hash>`."""
         ...

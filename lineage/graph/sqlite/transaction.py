@@ -71,19 +71,15 @@ class SqliteTransaction(Records):
         """Return what lists show of revisions, by id."""
         # Extracted here: a body may hold hundreds of files.
         sql = """
-        SELECT CASE WHEN body IS NOT NULL THEN json_object(
+        SELECT node.id, CASE WHEN body IS NOT NULL THEN json_object(
             'kind', json_extract(body, '$.kind'),
             'downloads', json_extract(body, '$.downloads'),
             'created_at', json_extract(body, '$.created_at'),
             'author', json_extract(body, '$.author')) END
-        FROM node WHERE id = ?
+        FROM json_each(?) f CROSS JOIN node ON node.id = f.value
         """
-        found: dict[str, Brief] = {}
-        for name in ids:
-            row = self._db.execute(sql, (name,)).fetchone()
-            if row is not None:
-                found[name] = codec.load_brief(row[0])
-        return found
+        names = json.dumps(sorted(ids), ensure_ascii=False)
+        return {name: codec.load_brief(body) for name, body in self._db.execute(sql, (names,))}
 
     def save(self, revisions: Sequence[Revision]) -> None:
         """Write revisions whole, replacing what was there."""
