@@ -103,8 +103,9 @@ def read_shares(store: Store, incoming: Incoming, handles: Mapping[str, Node]) -
     alike = _Alike()
     for name in sorted(handles):
         edges = [(ids[parent], edge) for parent, edge in incoming.of(handles[name])]
-        edges.sort(key=itemgetter(0))
-        if all(edge.event is None for _, edge in edges):
+        if len(edges) > 1:
+            edges.sort(key=itemgetter(0))
+        if not any(edge.event for _, edge in edges):
             found += alike.shares(name, edges)
         else:
             ended = [

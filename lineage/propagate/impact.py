@@ -150,12 +150,12 @@ def _exposures(
     adjacency: Adjacency, reached: Reached, holding: Holding, briefs: Mapping[str, Brief]
 ) -> Iterator[Exposure]:
     """Yield the exposure at the end of each trail."""
-    paths = _Paths(adjacency)
+    paths, edge_of = _Paths(adjacency), adjacency.incoming.edge
     for node, trail in reached.trails.items():
-        name, previous = adjacency.name(node), trail.step.previous
-        edge = None if previous is None else adjacency.incoming.edge(previous, node)
-        case = _case(reached, holding, name, trail)
-        yield _exposure(briefs.get(name, _NOTHING), paths.to(trail), edge, case)
+        path, previous = paths.to(trail), trail.step.previous
+        edge = None if previous is None else edge_of(previous, node)
+        case = _case(reached, holding, path[-1], trail)
+        yield _exposure(briefs.get(path[-1], _NOTHING), path, edge, case)
 
 
 class _Paths:
@@ -181,8 +181,9 @@ class _Paths:
 
 
 def _case(reached: Reached, holding: Holding, name: str, trail: Trail) -> Case:
+    depth, _, unmeasured, _ = trail.step
     return Case(
-        reached.advisory, trail.standing, trail.step.depth, trail.step.unmeasured,
+        reached.advisory, trail.standing, depth, unmeasured,
         reached.holds.get(trail.node, 1), len(reached.members),
         holding.doses.get(name), holding.basis.get(name),
     )  # fmt: skip
