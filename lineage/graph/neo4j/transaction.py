@@ -318,25 +318,33 @@ class Neo4jTransaction(Records):
             query += "MATCH (n:Revision {key: key})<-[e:PARENT_OF]-(m) "
         if statuses is not None:
             query += "WHERE e.status IN $statuses "
-        # One record for each frontier node: a hub's children travel as one list.
-        rows = self.many(
-            query + "RETURN key, collect(m.key)",
+        ends: LiteralString = "collect(key), collect(m.key)"
+        query += "RETURN " + (ends if down else "collect(m.key), collect(key)")
+        pages = self.many(
+            query,
             list(frontier),
             statuses=None if statuses is None else [status.value for status in statuses],
         )
-        if down:
-            return [(key, other) for key, others in rows for other in others]
-        return [(other, key) for key, others in rows for other in others]
+        return [pair for page in pages for pair in zip(*page, strict=True)]
 
     def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
-        rows = self.many(
+        pages = self.many(
             "UNWIND $rows AS key MATCH (p:Revision)-[e:PARENT_OF]->(c:Revision {key: key})"
-            + _SHARED
-            + "RETURN p.key, key, coalesce(e.body, s.body)",
+            " WHERE e.status IS NOT NULL RETURN collect(p.key), collect(key),"
+            " collect(coalesce(e.shared, 0)), collect(coalesce(e.body, ''))",
             list(frontier),
         )
-        return [(p, c, codec.load_content(body)) for p, c, body in rows if body is not None]
+        # Keys begin at 1. What very many edges share travels once.
+        numbers = sorted({number for page in pages for number in page[2]} - {0})
+        shared = dict(
+            self.many("UNWIND $rows AS id MATCH (s:SharedBody {id: id}) RETURN id, s.body", numbers)
+        )
+        return [
+            (parent, child, codec.load_content(body or shared[number]))
+            for page in pages
+            for parent, child, number, body in zip(*page, strict=True)
+        ]
 
     def scan_revisions(self) -> Iterator[Revision]:
         """Yield all revisions by id, in bounded memory."""
