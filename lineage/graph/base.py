@@ -278,3 +278,7 @@ class BaseStore(ABC):
     def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
         return self._read(lambda tx: tx.edges_to(frontier))
+
+    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return `(parent, child, edge)` of all edges into children of `frontier`."""
+        return self._read(lambda tx: tx.edges_below(frontier))

@@ -289,3 +289,11 @@ class Store(Protocol):
         makes reading hundreds of thousands cheap. Any order.
         """
         ...
+
+    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return what `edges_to` does for all children of `frontier`, in one bulk query.
+
+        These are the edges out of `frontier` and all others that join them below. An edge may come
+        twice.
+        """
+        ...

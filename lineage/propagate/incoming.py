@@ -32,6 +32,19 @@ class Incoming:
                 into[child].append((parent, edge))
             self._into |= into
 
+    def load_below(self, nodes: Iterable[Node]) -> set[Node]:
+        """Read the edges into all children of `nodes`, and return these children."""
+        found: set[Node] = set()
+        for batch in batches(list(nodes), _BATCH):
+            into: dict[Node, list[tuple[Node, Derivation]]] = {}
+            for parent, child, edge in self._store.edges_below(batch):
+                into.setdefault(child, []).append((parent, edge))
+            for child, edges in into.items():
+                if child not in self._into:
+                    self._into[child] = edges if len(edges) == 1 else [*dict(edges).items()]
+            found |= into.keys()
+        return found
+
     def of(self, node: Node) -> list[tuple[Node, Derivation]]:
         """Return `(parent, edge)` of a loaded node."""
         return self._into[node]

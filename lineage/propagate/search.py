@@ -85,10 +85,8 @@ class Adjacency:
 
     def _below(self, batch: Sequence[Node]) -> dict[Node, list[tuple[Node, int]]]:
         out: dict[Node, list[tuple[Node, int]]] = {node: [] for node in batch}
-        children = dict.fromkeys(child for _, child in self._store.children(batch))
-        self.incoming.load(children)
         into, rank = self.incoming.of, self.incoming.rank
-        for child in children:
+        for child in self.incoming.load_below(batch):
             for parent, edge in into(child):
                 if parent in out:
                     out[parent].append((child, rank(edge)))

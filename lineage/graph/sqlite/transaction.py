@@ -275,6 +275,16 @@ class SqliteTransaction(Records):
         rows = self._all(sql, _listed(frontier))
         return [(parent, child, codec.load_content(body)) for parent, child, body in rows]
 
+    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return `(parent, child, edge)` of all edges into children of `frontier`."""
+        sql = """
+        SELECT e.parent, e.child, coalesce(e.body, s.body) FROM (
+          SELECT DISTINCT o.child FROM json_each(?1) f CROSS JOIN edge o ON o.parent = f.value
+        ) c CROSS JOIN edge e ON e.child = c.child LEFT JOIN shared s ON s.id = e.shared
+        """
+        rows = self._all(sql, _listed(frontier))
+        return [(parent, child, codec.load_content(body)) for parent, child, body in rows]
+
     def scan_revisions(self) -> Iterator[Revision]:
         """Yield all revisions by id, in bounded memory."""
         for name, body in self._db.execute("SELECT id, body FROM node ORDER BY id"):
