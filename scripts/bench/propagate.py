@@ -8,7 +8,6 @@ marked, in memory only. Each part is told apart; whole answers have evidence, ow
 """
 
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from lineage.propagate.holding import Marked, holdings
 from lineage.propagate.impact import impacts
 from lineage.propagate.reached import reach
 from lineage.propagate.search import Adjacency
-from scripts.bench.graph import ADVISORIES, FAMILY, ROOT, forest, name, synthetic
+from scripts.bench.graph import ADVISORIES, FAMILY, ROOT, forest, name, peak_kib, synthetic
 
 _T = TypeVar("_T")
 MEMBERS = 99  # of the root's family, marked as well
@@ -61,8 +60,7 @@ def measure(store: Store, advisories: list[Advisory]) -> None:
         "whole answers of all advisories",
         lambda: sum(len(impact.exposures) for impact in impacts(store, advisories)),
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{whole:,} exposures, peak memory {peak:.2f} GiB")
+    print(f"{whole:,} exposures, peak memory {peak_kib() / 2**20:.2f} GiB")
     repos = [advisory.targets[0].value for advisory in advisories]
     timed("  bare traversals", lambda: [len(descendants(store, [repo]).nodes) for repo in repos])
     adjacency = Adjacency(store)
