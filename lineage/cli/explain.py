@@ -14,9 +14,10 @@ from lineage.cli.options import format_option
 def command(app: App, parent: str, child: str, format_: str) -> int:
     """Show the evidence that CHILD descends from PARENT.
 
-    Every witness for and against the edge between the two, the merge it belongs to, alternatives
-    that the weights cannot tell apart, and what the child claims. Where there is no edge, the same
-    of a shortest path. Exit status 1 if an edge shown is contradicted by the weights.
+    Every witness for and against the edge between the two, the merge it belongs to with the recipe
+    that was recovered, alternatives that the weights cannot tell apart, and what the child claims.
+    Where there is no edge, the same of a shortest path. Exit status 1 if an edge shown is
+    contradicted by the weights.
     """
     from lineage.cli.ways import edges_along, shortest
     from lineage.domain.derivation import Status

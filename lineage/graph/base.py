@@ -156,6 +156,26 @@ class BaseStore(ABC):
 
         return sorted(self._read(work), key=lambda r: (made(r) is not None, made(r) or 0, r.id))
 
+    def present_ids(self, ids: Collection[str]) -> dict[str, str]:
+        """Return the present ids of those of `ids` that exist, by the id asked for."""
+        return self._read(lambda tx: writing.exact_ids(tx, ids)) if ids else {}
+
+    def ids_of(self, repos: Collection[str]) -> dict[str, list[str]]:
+        """Return the ids of all revisions of each repo that has any, through aliases, sorted."""
+
+        def work(tx: Transaction) -> dict[str, list[str]]:
+            present = tx.aliases(repos)
+            versions = tx.versions({*repos, *present.values()})
+            found = {}
+            for repo in repos:
+                names = {repo, present.get(repo, repo)}
+                ids = sorted({v.id for name in names for v in versions.get(name, ())})
+                if ids:
+                    found[repo] = ids
+            return found
+
+        return self._read(work) if repos else {}
+
     def find_digest(self, digest: str) -> list[str]:
         """Return ids of revisions with a model digest or a file hash."""
         return self._read(lambda tx: tx.find_digest(digest))
@@ -258,3 +278,7 @@ class BaseStore(ABC):
     def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
         return self._read(lambda tx: tx.edges_to(frontier))
+
+    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return `(parent, child, edge)` of all edges into children of `frontier`."""
+        return self._read(lambda tx: tx.edges_below(frontier))

@@ -1,6 +1,6 @@
 """What a reference typed by a user names in a store."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
 from lineage.domain.advisory import Advisory, Target, TargetKind
@@ -103,18 +103,26 @@ def _advisory(store: Store, advisory_id: str) -> list[str]:
 
 def marked(store: Store, advisory: Advisory) -> list[str]:
     """Return the ids, sorted, of the revisions that an advisory's targets name in the store."""
-    found: set[str] = set()
-    for target in advisory.targets:
+    return sorted({name for names in named_by(store, advisory.targets).values() for name in names})
+
+
+def named_by(store: Store, targets: Collection[Target]) -> dict[Target, list[str]]:
+    """Return the ids, sorted, of the revisions that each target names, read together."""
+    by_kind = {kind: [t.value for t in targets if t.kind is kind] for kind in TargetKind}
+    exact = store.present_ids(by_kind[TargetKind.REVISION])
+    repos = store.ids_of(by_kind[TargetKind.REPO])
+    found: dict[Target, list[str]] = {}
+    for target in targets:
         match target.kind:
             case TargetKind.REVISION:
-                found |= {revision.id for revision in store.revisions([target.value])}
+                found[target] = [exact[target.value]] if target.value in exact else []
             case TargetKind.REPO:
-                found |= {revision.id for revision in store.revisions_of(target.value)}
+                found[target] = repos.get(target.value, [])
             case TargetKind.RANGE:
-                found |= set(_split(store, target)[0])
+                found[target] = sorted(_split(store, target)[0])
             case TargetKind.DIGEST:
-                found |= set(store.find_digest(target.value))
-    return sorted(found)
+                found[target] = store.find_digest(target.value)
+    return found
 
 
 def fixed(store: Store, advisory: Advisory) -> list[str]:

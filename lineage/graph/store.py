@@ -190,6 +190,14 @@ class Store(Protocol):
         """Return all revisions of a repo, through aliases, oldest `modified_at` first."""
         ...
 
+    def present_ids(self, ids: Collection[str]) -> dict[str, str]:
+        """Return the present ids of those of `ids` that exist, by the id asked for."""
+        ...
+
+    def ids_of(self, repos: Collection[str]) -> dict[str, list[str]]:
+        """Return the ids of all revisions of each repo that has any, through aliases, sorted."""
+        ...
+
     def find_digest(self, digest: str) -> list[str]:
         """Return ids of revisions with `blake3:<model digest>` or a file of `sha256:<hash>`."""
         ...
@@ -279,5 +287,13 @@ class Store(Protocol):
 
         The edges come with empty ids for ends: those of equal content may be one object, which
         makes reading hundreds of thousands cheap. Any order.
+        """
+        ...
+
+    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return what `edges_to` does for all children of `frontier`, in one bulk query.
+
+        These are the edges out of `frontier` and all others that join them below. An edge may come
+        twice.
         """
         ...

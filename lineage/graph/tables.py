@@ -193,6 +193,10 @@ class Transaction(Protocol):
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
         ...
 
+    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return `(parent, child, edge)` of all edges into children of `frontier`."""
+        ...
+
     def scan_revisions(self) -> Iterator[Revision]:
         """Yield all revisions by id, in bounded memory."""
         ...

@@ -1,9 +1,10 @@
 """One breadth-first search for every store: each node once, with a witness parent."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 from lineage.domain.derivation import Status
@@ -18,6 +19,9 @@ class Reached(NamedTuple):
 
     depth: int
     witness: str | None
+
+
+_reached = partial(tuple.__new__, Reached)  # tens of thousands are made: in C
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +90,12 @@ def shortest_path(
     goal = handles[a]
     limits = _Limits.starting_now(None, None, None)
     found = _walk(store, [handles[b]], _up(store, statuses), limits, goal)
-    if goal not in found.depths:
+    if goal not in found.seen:
         return None
-    ids = store.names(list(found.depths))
+    ids = store.names(list(found.seen))
     path = [goal]
-    while (nearer := found.witness(path[-1], ids)) is not None:
+    found.settle(ids)
+    while (nearer := found.first.get(path[-1])) is not None:
         path.append(nearer)
     return [ids[node] for node in path]
 
@@ -125,16 +130,16 @@ class _Limits:
 class _Found:
     """Nodes by handle. `first` holds one witness each, `ties` the others where there are any."""
 
-    depths: dict[Node, int]
+    levels: list[list[Node]]
+    seen: set[Node]
     first: dict[Node, Node] = field(default_factory=dict)
     ties: dict[Node, list[Node]] = field(default_factory=dict)
     stopped_by: str | None = None
 
-    def witness(self, node: Node, ids: dict[Node, str]) -> Node | None:
-        first = self.first.get(node)
-        if first is None or node not in self.ties:
-            return first
-        return min([first, *self.ties[node]], key=lambda tied: ids.get(tied, ""))
+    def settle(self, ids: dict[Node, str]) -> None:
+        """Decide between witnesses by name."""
+        for node, others in self.ties.items():
+            self.first[node] = min([self.first[node], *others], key=lambda n: ids.get(n, ""))
 
 
 def _handles(store: Store, ids: Collection[str]) -> dict[str, Node]:
@@ -148,16 +153,16 @@ def _handles(store: Store, ids: Collection[str]) -> dict[str, Node]:
 def _search(store: Store, roots: Collection[str], step: Step, limits: _Limits) -> Reach:
     handles = _handles(store, roots)
     found = _walk(store, list(dict.fromkeys(handles.values())), step, limits, None)
-    ids = store.names(list(found.depths))
-    levels: dict[int, list[tuple[str, Node]]] = {}
-    for node, depth in found.depths.items():
-        if node in ids:  # else it was removed meanwhile
-            levels.setdefault(depth, []).append((ids[node], node))
+    ids = store.names(list(found.seen))
+    found.settle(ids)
     nodes: dict[str, Reached] = {}
-    for depth in sorted(levels):
-        for name, node in sorted(levels[depth], key=itemgetter(0)):
-            witness = found.witness(node, ids)
-            nodes[name] = Reached(depth, None if witness is None else ids.get(witness))
+    # Tens of thousands at a time: maps, for a loop in Python would take as long as the queries.
+    for depth, level in enumerate(found.levels):
+        there = level if len(ids) == len(found.seen) else [n for n in level if n in ids]
+        named = dict(zip(map(ids.__getitem__, there), there, strict=True))
+        names = sorted(named)
+        witnesses = map(ids.get, map(found.first.get, map(named.get, names)))
+        nodes |= zip(names, map(_reached, zip(repeat(depth), witnesses, strict=False)), strict=True)
     return Reach(nodes, found.stopped_by is None, found.stopped_by)
 
 
@@ -165,43 +170,44 @@ def _walk(
     store: Store, roots: Sequence[Node], step: Step, limits: _Limits, goal: Node | None
 ) -> _Found:
     """Search level by level until nothing is new, a limit is met or `goal` was reached."""
-    found = _Found(dict.fromkeys(roots, 0))
-    frontier, depth = roots, 0
+    found = _Found([list(roots)], set(roots))
+    frontier = roots
     try:
-        while frontier and goal not in found.depths:
-            depth += 1
-            level: dict[Node, int] = {}
-            for origin, node in _edges(frontier, step, limits, found):
-                if node in found.depths:
-                    continue
-                if node not in level:
-                    level[node] = depth
-                    found.first[node] = origin
-                elif found.first[node] != origin:
-                    found.ties.setdefault(node, []).append(origin)
-            if level and limits.depth is not None and depth > limits.depth:
+        while frontier and goal not in found.seen:
+            level = _level(frontier, step, limits, found)
+            if level and limits.depth is not None and len(found.levels) > limits.depth:
                 found.stopped_by = "max_depth"
                 break
-            if limits.nodes is not None and len(found.depths) + len(level) > limits.nodes:
-                level = _smallest(store, level, max(0, limits.nodes - len(found.depths)))
+            if limits.nodes is not None and len(found.seen) + len(level) > limits.nodes:
+                level = _smallest(store, level, max(0, limits.nodes - len(found.seen)))
                 found.stopped_by = "max_nodes"
-            found.depths.update(level)
-            frontier = list(level) if found.stopped_by is None else []
+            found.levels.append(level)
+            found.seen.update(level)
+            frontier = level if found.stopped_by is None else []
     except KeyboardInterrupt:
         found.stopped_by = "interrupt"
     return found
 
 
-def _edges(
-    frontier: Sequence[Node], step: Step, limits: _Limits, found: _Found
-) -> Iterator[tuple[Node, Node]]:
+def _level(frontier: Sequence[Node], step: Step, limits: _Limits, found: _Found) -> list[Node]:
+    """Return what is new one edge from `frontier`, and note its witnesses."""
+    level: dict[Node, Node] = {}
+    seen, ties = found.seen, found.ties
     for start in range(0, len(frontier), _SLICE):
         if limits.late():
             found.stopped_by = "deadline"
-            return
-        yield from step(frontier[start : start + _SLICE])
+            break
+        for origin, node in step(frontier[start : start + _SLICE]):
+            if node in seen:
+                continue
+            if node not in level:
+                level[node] = origin
+            elif level[node] != origin:
+                ties.setdefault(node, []).append(origin)
+    found.first |= level
+    return list(level)
 
 
-def _smallest(store: Store, level: dict[Node, int], room: int) -> dict[Node, int]:
-    ids = store.names(list(level))
-    return {node: level[node] for node in sorted(ids, key=ids.__getitem__)[:room]}
+def _smallest(store: Store, level: Sequence[Node], room: int) -> list[Node]:
+    ids = store.names(level)
+    return sorted(ids, key=ids.__getitem__)[:room]

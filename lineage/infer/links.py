@@ -17,6 +17,7 @@ from lineage.domain.derivation import (
 )
 from lineage.domain.revision import Kinship
 from lineage.infer.types import Kin
+from lineage.infer.yamlrecipe import recipe_text
 
 TOOL = f"lineage {lineage.__version__}"
 
@@ -36,6 +37,7 @@ class Parent:
 class Explanation:
     """How one child was made, as the weights tell it.
 
+    `dtype` is the type of a merge's tensors in torch's spelling, where it is known.
     `score` is the strength in [0, 1] (of a replay: the share of positions reproduced exactly);
     `p_value` the chance of it between unrelated models; `detail` the figures behind it.
     """
@@ -53,6 +55,7 @@ class Explanation:
     base: str | None = None
     alternatives: list[Alternative] = field(default_factory=list)
     artifact: str | None = None
+    dtype: str | None = None
 
 
 def to_derivations(explanation: Explanation) -> tuple[list[Derivation], MergeEvent | None]:
@@ -122,4 +125,11 @@ def _event(explanation: Explanation, parents: Sequence[Parent]) -> MergeEvent:
         method=explanation.method,
         base=explanation.base,
         parameters=explanation.parameters,
+        recipe=recipe_text(
+            explanation.method,
+            [(p.id, p.coefficient) for p in parents],
+            explanation.base,
+            explanation.parameters,
+            explanation.dtype,
+        ),
     )

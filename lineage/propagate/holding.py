@@ -12,10 +12,8 @@ from lineage.graph.store import Node, Store
 from lineage.propagate.dose import Dose, doses
 from lineage.propagate.election import METHODS
 from lineage.propagate.hazards import NEGLIGIBLE
+from lineage.propagate.incoming import Incoming
 from lineage.propagate.rules import Share, shares
-from lineage.propagate.search import batches
-
-_BATCH = 5_000
 
 Gauge = Callable[[Collection[str], Collection[str]], Iterable[MeasuredDose]]
 """Measure how much of each source is in the weights of each target: `(sources, targets)`.
@@ -47,7 +45,9 @@ class Holding:
     cycles: tuple[tuple[str, ...], ...] = ()
 
 
-def holdings(store: Store, given: Sequence[Marked], gauge: Gauge | None = None) -> list[Holding]:
+def holdings(
+    store: Store, incoming: Incoming, given: Sequence[Marked], gauge: Gauge | None = None
+) -> list[Holding]:
     """Return what is held of each marked thing: one read of the edges, one pass for all."""
     everything = {name: node for marked in given for name, node in marked.reached.items()}
     sources = [names for marked in given for names in marked.members]
@@ -58,7 +58,7 @@ def holdings(store: Store, given: Sequence[Marked], gauge: Gauge | None = None) 
         for (name, place), dose in measured.items()
         if name in owner[place].descends
     }
-    found = doses(read_shares(store, everything), sources, descent)
+    found = doses(read_shares(store, incoming, everything), sources, descent)
     result, place = [], 0
     for marked in given:
         members = range(place, place + len(marked.members))
@@ -93,52 +93,56 @@ def _together(members: Sequence[Mapping[str, Dose]]) -> dict[str, Dose]:
     return joined
 
 
-def read_shares(store: Store, handles: Mapping[str, Node]) -> list[Share]:
+def read_shares(store: Store, incoming: Incoming, handles: Mapping[str, Node]) -> list[Share]:
     """Return the shares of all edges into the revisions of `handles`."""
-    found: list[Share] = []
-    plain = _Plain()
+    incoming.load(handles.values())
     ids = {node: name for name, node in handles.items()}
-    for batch in batches(sorted(handles), _BATCH):
-        into: dict[Node, list[tuple[Node, Derivation]]] = defaultdict(list)
-        for parent, child, edge in store.edges_to([handles[name] for name in batch]):
-            into[child].append((parent, edge))
-        ids |= store.names({p for edges in into.values() for p, _ in edges if p not in ids})
-        for name in batch:
-            edges = [(ids[parent], edge) for parent, edge in into.get(handles[name], ())]
-            if len(edges) == 1 and (share := plain.share(name, *edges[0])) is not None:
-                found.append(share)
-            elif edges:
-                ended = [
-                    edge.model_copy(update={"parent": parent, "child": name})
-                    for parent, edge in sorted(edges, key=itemgetter(0))
-                ]
-                found += shares(ended, _events(store, ended))
+    above = {p for node in handles.values() for p, _ in incoming.of(node) if p not in ids}
+    ids |= store.names(above)
+    found: list[Share] = []
+    alike = _Alike()
+    for name in sorted(handles):
+        edges = [(ids[parent], edge) for parent, edge in incoming.of(handles[name])]
+        if len(edges) > 1:
+            edges.sort(key=itemgetter(0))
+        if not any(edge.event for _, edge in edges):
+            found += alike.shares(name, edges)
+        else:
+            ended = [
+                edge.model_copy(update={"parent": parent, "child": name}) for parent, edge in edges
+            ]
+            found += shares(ended, _events(store, ended))
     return found
 
 
-class _Plain:
-    """Shares of only children: of hundreds of thousands most edges say one of a few things."""
+class _Alike:
+    """Shares of children without an event: of hundreds of thousands most are made alike."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Derivation, Share | None]] = {}
+        self._known: dict[tuple[int, ...], tuple[list[Derivation], list[Share]]] = {}
 
-    def share(self, child: str, parent: str, edge: Derivation) -> Share | None:
-        """Return the share of a child's one edge, None where it takes more to know.
+    def shares(self, child: str, edges: Sequence[tuple[str, Derivation]]) -> list[Share]:
+        """Return the shares of a child's edges, given by parent.
 
-        `edge` has no ends, and is one object wherever its content is the same.
+        Edges have no ends, and are one object wherever their content is the same.
         """
-        known = self._known.get(id(edge))
+        contents = tuple([id(edge) for _, edge in edges])
+        known = self._known.get(contents)
         if known is None:
-            alone = shares([edge], {}) if edge.event is None else []
-            # What is kept holds the edge, so that its id stays its own.
-            known = self._known[id(edge)] = edge, alone[0] if alone else None
-        if known[1] is None:
-            return None
-        like = known[1]
-        return Share(
-            parent, child, like.explanation, like.value, like.low, like.high, like.basis,
-            like.part, like.loaded,
-        )  # fmt: skip
+            # Numbers stand for the parents; what is kept holds the edges, so that ids stay.
+            numbered = [
+                edge.model_copy(update={"parent": str(place)})
+                for place, (_, edge) in enumerate(edges)
+            ]
+            kept = [edge for _, edge in edges]
+            known = self._known[contents] = kept, shares(numbered, {})
+        return [
+            Share(
+                edges[int(like.parent)][0], child, like.explanation, like.value, like.low,
+                like.high, like.basis, like.part, like.loaded,
+            )
+            for like in known[1]
+        ]  # fmt: skip
 
 
 def _events(store: Store, edges: Sequence[Derivation]) -> dict[str, MergeEvent]:

@@ -1,6 +1,6 @@
 """From an advisory to what it exposes."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from lineage.domain.advisory import Advisory
@@ -9,15 +9,16 @@ from lineage.domain.exposure import Exposure, ExposureStatus, Impact
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
 from lineage.graph.refs import fixed
-from lineage.graph.store import Brief, Store
+from lineage.graph.store import Brief, Node, Store
 from lineage.propagate.advisories import current, get
+from lineage.propagate.collector import held
 from lineage.propagate.hazards import tier
 from lineage.propagate.holding import Gauge, Holding, Marked, finite, holdings
 from lineage.propagate.judge import Case, judge
 from lineage.propagate.reached import Reached, look_up, members_of, reach
-from lineage.propagate.search import Adjacency, Trail, batches, search
+from lineage.propagate.search import Adjacency, Trail, search
 
-_BATCH = 5_000
+_NOTHING = Brief()
 _FIXED = "not before the commit that fixed it"
 _ORDER = {status: place for place, status in enumerate(ExposureStatus)}
 
@@ -43,8 +44,9 @@ def impact(
     """
     advisory = get(store, advisory_id, as_of)
     adjacency = Adjacency(store)
-    reached = reach(store, adjacency, advisory, limit)
-    return next(_all(store, adjacency, [reached], gauge))
+    with held():
+        reached = reach(store, adjacency, [advisory], limit)
+    return next(_all(store, adjacency, reached, gauge))
 
 
 def impacts(
@@ -55,8 +57,10 @@ def impacts(
     They share what they read of the graph, each edge once, and the pass that finds the doses.
     """
     adjacency = Adjacency(store)
-    given = current(store) if advisories is None else advisories
-    yield from _all(store, adjacency, [reach(store, adjacency, a) for a in given], gauge)
+    given = current(store) if advisories is None else list(advisories)
+    with held():
+        reached = reach(store, adjacency, given)
+    yield from _all(store, adjacency, reached, gauge)
 
 
 def touching(
@@ -69,7 +73,7 @@ def touching(
     """
     standing = [a for a in current(store, as_of) if a.withdrawn is None]
     handles = store.nodes(ids) if standing else {}
-    members = [(a, members_of(store, a)) for a in standing] if handles else []
+    members = list(zip(standing, members_of(store, standing), strict=True)) if handles else []
     adjacency = Adjacency(store, upwards=True)
     found: list[tuple[Advisory, Exposure]] = []
     for name in sorted(handles):
@@ -78,10 +82,13 @@ def touching(
         near = [hit for a, names in members if (hit := look_up(a, names, above)) is not None]
         nodes = {adjacency.name(node): node for node in trails}
         marks = [Marked(hit.members, nodes) for hit in near]
-        for hit, held in zip(near, holdings(store, marks), strict=True):
+        briefs = store.briefs([name])
+        for hit, holding in zip(near, holdings(store, adjacency.incoming, marks), strict=True):
             (trail,) = hit.trails.values()
-            way = name, _way(adjacency, trail)[::-1], trail
-            found += [(hit.advisory, e) for e in _exposures(store, [way], hit, held)]
+            path = tuple(adjacency.name(node) for node in trail.nodes())[::-1]
+            edge = adjacency.incoming.edge(nodes[path[-2]], nodes[name]) if path[1:] else None
+            case = _case(hit, holding, name, trail)
+            found.append((hit.advisory, _exposure(briefs[name], path, edge, case)))
     return found
 
 
@@ -89,36 +96,41 @@ def _all(
     store: Store, adjacency: Adjacency, given: Sequence[Reached], gauge: Gauge | None
 ) -> Iterator[Impact]:
     """Yield the impacts of all that was reached; their doses are found together."""
-    marked_ones = []
-    for reached in given:
-        adjacency.load(list(reached.trails))
-        names = {adjacency.name(node): node for node in reached.trails}
-        descends = {adjacency.name(node) for node in reached.descends()}
-        marked_ones.append(Marked(reached.members, names, descends))
-    for reached, held in zip(given, holdings(store, marked_ones, gauge), strict=True):
-        ways = [
-            (adjacency.name(node), _way(adjacency, trail), trail)
-            for node, trail in reached.trails.items()
-        ]
-        later = set(fixed(store, reached.advisory))
-        found = [_fixed(e) if e.id in later else e for e in _exposures(store, ways, reached, held)]
-        unreached = store.revisions(later.difference(e.id for e in found))
-        exposures = sorted([*found, *map(_later, unreached)], key=_place)
+    with held():
+        marked_ones = []
+        for reached in given:
+            adjacency.load(list(reached.trails))
+            names = {adjacency.name(node): node for node in reached.trails}
+            descends = {adjacency.name(node) for node in reached.descends()}
+            marked_ones.append(Marked(reached.members, names, descends))
+        found = holdings(store, adjacency.incoming, marked_ones, gauge)
+        briefs = store.briefs({name for marked in marked_ones for name in marked.reached})
+    for reached, holding in zip(given, found, strict=True):
+        with held():
+            later = set(fixed(store, reached.advisory))
+            exposures = list(_exposures(adjacency, reached, holding, briefs))
+            if later:
+                exposures = _with_fixed(store, exposures, later)
+            exposures.sort(key=_place)
         yield Impact(
             advisory=reached.advisory,
             exposures=tuple(exposures),
             complete=reached.complete,
             stopped_by=None if reached.complete else "limit",
-            cycles=held.cycles,
+            cycles=holding.cycles,
         )
-
-
-def _way(adjacency: Adjacency, trail: Trail) -> tuple[str, ...]:
-    return tuple(adjacency.name(node) for node in trail.nodes())
 
 
 def _place(exposure: Exposure) -> tuple[int, int, int, str]:
     return _ORDER[exposure.status], -(exposure.downloads or 0), exposure.depth, exposure.id
+
+
+def _with_fixed(
+    store: Store, exposures: Sequence[Exposure], later: Collection[str]
+) -> list[Exposure]:
+    """Mark those of `later` revisions as fixed and add those that were not reached."""
+    found = [_fixed(e) if e.id in later else e for e in exposures]
+    return [*found, *map(_later, store.revisions(set(later).difference(e.id for e in found)))]
 
 
 def _fixed(exposure: Exposure) -> Exposure:
@@ -134,29 +146,47 @@ def _later(revision: Revision) -> Exposure:
     )  # fmt: skip
 
 
-_Way = tuple[str, tuple[str, ...], Trail]
-
-
 def _exposures(
-    store: Store, ways: Sequence[_Way], reached: Reached, held: Holding
+    adjacency: Adjacency, reached: Reached, holding: Holding, briefs: Mapping[str, Brief]
 ) -> Iterator[Exposure]:
-    """Yield the exposure at the end of each way; details and evidence are read in bulk."""
-    for batch in batches(ways, _BATCH):
-        names = [name for name, _, _ in batch]
-        briefs = store.briefs(names)
-        witnesses = {name: path[-2] for name, path, _ in batch if len(path) > 1}
-        edges = {
-            edge.child: edge
-            for edge in store.derivations_into(list(witnesses))
-            if witnesses[edge.child] == edge.parent
-        }
-        for name, path, trail in batch:
-            case = Case(
-                reached.advisory, trail.standing, len(path) - 1, trail.step.unmeasured,
-                reached.holds.get(trail.node, 1), len(reached.members),
-                held.doses.get(name), held.basis.get(name),
-            )  # fmt: skip
-            yield _exposure(briefs[name], path, edges.get(name), case)
+    """Yield the exposure at the end of each trail."""
+    paths, edge_of = _Paths(adjacency), adjacency.incoming.edge
+    for node, trail in reached.trails.items():
+        path, previous = paths.to(trail), trail.step.previous
+        edge = None if previous is None else edge_of(previous, node)
+        case = _case(reached, holding, path[-1], trail)
+        yield _exposure(briefs.get(path[-1], _NOTHING), path, edge, case)
+
+
+class _Paths:
+    """Ids along trails; those of one walk share their beginnings, each made once."""
+
+    def __init__(self, adjacency: Adjacency) -> None:
+        self._name = adjacency.name
+        self._known: dict[int, dict[Node, tuple[str, ...]]] = {}
+
+    def to(self, trail: Trail) -> tuple[str, ...]:
+        """Return the ids from a root to the end of a trail."""
+        # By the walk's id: the trails, which outlive this, hold it.
+        walk, known = trail.walk, self._known.setdefault(id(trail.walk), {})
+        missing: list[Node] = []
+        at: Node | None = trail.node
+        while at is not None and at not in known:
+            missing.append(at)
+            at = walk[at].previous
+        path = () if at is None else known[at]
+        for node in reversed(missing):
+            path = known[node] = (*path, self._name(node))
+        return path
+
+
+def _case(reached: Reached, holding: Holding, name: str, trail: Trail) -> Case:
+    depth, _, unmeasured, _ = trail.step
+    return Case(
+        reached.advisory, trail.standing, depth, unmeasured,
+        reached.holds.get(trail.node, 1), len(reached.members),
+        holding.doses.get(name), holding.basis.get(name),
+    )  # fmt: skip
 
 
 def _exposure(brief: Brief, path: tuple[str, ...], edge: Derivation | None, case: Case) -> Exposure:

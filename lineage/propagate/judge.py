@@ -1,6 +1,6 @@
 """The status of one exposure: what its trail and its dose amount to."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lineage.domain.advisory import Advisory
 from lineage.domain.exposure import DoseBasis, ExposureStatus
@@ -9,8 +9,7 @@ from lineage.propagate.hazards import NEGLIGIBLE, fades
 from lineage.propagate.search import Standing
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """What is known of one exposure: `steps` edges from what is marked, by a trail of `standing`.
 
     `unmeasured` of the edges were only declared. `holds` of the `members` of a colluding set it

@@ -1,12 +1,12 @@
 """What can be reached from all that an advisory marks: alone, or only where its members meet."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from lineage.domain.advisory import Advisory
-from lineage.graph.refs import marked
+from lineage.graph.refs import named_by
 from lineage.graph.store import Node, Store
 from lineage.propagate.search import Adjacency, Standing, Trail, search
 
@@ -20,7 +20,7 @@ class Reached:
     """
 
     advisory: Advisory
-    members: tuple[tuple[str, ...], ...]
+    members: "Members"
     trails: Mapping[Node, Trail]
     complete: bool = True
     holds: Mapping[Node, int] = field(default_factory=dict)
@@ -35,26 +35,42 @@ class Reached:
         ]
 
 
+Members = tuple[tuple[str, ...], ...]
+
+
 def reach(
-    store: Store, adjacency: Adjacency, advisory: Advisory, limit: int | None = None
-) -> Reached:
-    """Search from what an advisory marks; a withdrawn one reaches nothing.
+    store: Store, adjacency: Adjacency, advisories: Sequence[Advisory], limit: int | None = None
+) -> list[Reached]:
+    """Search from what each advisory marks; a withdrawn one reaches nothing.
 
     Of a set a node's trail is that from the member to which it is tied the least: the set is there
-    only as surely as its last member.
+    only as surely as its last member. Without a limit all that they reach is read together.
     """
-    if advisory.withdrawn is not None:
-        return Reached(advisory, ((),), {})
-    members = members_of(store, advisory)
+    members = members_of(store, advisories)
+    handles = store.nodes({name for sets in members for names in sets for name in names})
+    if limit is None:
+        adjacency.spread(handles.values())
+    return [
+        _reach(adjacency, advisory, [[handles[n] for n in names] for names in sets], sets, limit)
+        for advisory, sets in zip(advisories, members, strict=True)
+    ]
+
+
+def _reach(
+    adjacency: Adjacency,
+    advisory: Advisory,
+    roots: Sequence[Sequence[Node]],
+    members: Members,
+    limit: int | None,
+) -> Reached:
     if len(members) == 1:
-        roots = list(store.nodes(members[0]).values())
-        trails, complete = search(adjacency, roots, limit=limit)
+        trails, complete = search(adjacency, roots[0], limit=limit)
         return Reached(advisory, members, trails, complete)
     joined: dict[Node, Trail] = {}
     holds: Counter[Node] = Counter()
     whole = True
-    for names in members:
-        trails, complete = search(adjacency, list(store.nodes(names).values()), limit=limit)
+    for starts in roots:
+        trails, complete = search(adjacency, starts, limit=limit)
         whole = whole and complete
         for node, trail in trails.items():
             holds[node] += 1
@@ -65,19 +81,24 @@ def reach(
     return Reached(advisory, members, kept, whole and len(kept) == len(joined), holds)
 
 
-def members_of(store: Store, advisory: Advisory) -> tuple[tuple[str, ...], ...]:
-    """Return the revisions that an advisory marks, of a colluding set those of each member."""
-    if not advisory.together:
-        return (tuple(marked(store, advisory)),)
-    return tuple(
-        tuple(marked(store, advisory.model_copy(update={"targets": (target,)})))
-        for target in advisory.targets
-    )
+def members_of(store: Store, advisories: Sequence[Advisory]) -> list[Members]:
+    """Return the revisions that each advisory marks, of a colluding set those of each member.
+
+    A withdrawn one marks nothing.
+    """
+    standing = [a for a in advisories if a.withdrawn is None]
+    named = named_by(store, [target for a in standing for target in a.targets])
+    found: list[Members] = []
+    for advisory in advisories:
+        sets = [named[target] for target in advisory.targets if advisory.withdrawn is None]
+        if advisory.together and sets:
+            found.append(tuple(tuple(names) for names in sets))
+        else:
+            found.append((tuple(sorted({name for names in sets for name in names})),))
+    return found
 
 
-def look_up(
-    advisory: Advisory, members: tuple[tuple[str, ...], ...], above: Mapping[str, Trail]
-) -> Reached | None:
+def look_up(advisory: Advisory, members: Members, above: Mapping[str, Trail]) -> Reached | None:
     """Return how an advisory reaches a revision, given the trails to all its ancestors by name.
 
     The one trail is that which `reach` finds downwards; None where it does not descend from any.

@@ -11,8 +11,8 @@ from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
 from lineage.graph.store import Store
 from lineage.propagate.dominators import ordered
+from lineage.propagate.incoming import batches
 from lineage.propagate.makings import Making, dump, linear_sum, making_of, to_yaml, without
-from lineage.propagate.search import batches
 
 Action = Literal["withdraw", "remake", "redo", "retrain"]
 

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import inf
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -28,8 +28,7 @@ _ONE_PARENT = {
 quartiles of .9 and 1.1 on the zoo."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """How much of one parent's change is in a child.
 
     `value` None: nothing says how much, though `low` and `high` may (infinite: unbounded). Shares
@@ -80,7 +79,7 @@ def _single(key: str, edge: Derivation) -> Share:
         ends = sorted((low * edge.coefficient, high * edge.coefficient))
         value, low, high = edge.coefficient, ends[0], ends[1]
     share = _share(key, edge, value, low, high, basis)
-    return replace(share, loaded=edge.relation is Relation.ADAPTER)
+    return share._replace(loaded=edge.relation is Relation.ADAPTER)
 
 
 def _share(
@@ -94,7 +93,7 @@ def _merge(key: str, group: Sequence[Derivation], event: MergeEvent | None) -> l
     method = _method(group, event)
     if method in _BY_PARTS or all(e.relation is Relation.MOE for e in group):
         basis = "whole on the layers that were taken"
-        return [replace(_share(key, e, 1.0, 1.0, 1.0, basis), part=True) for e in group]
+        return [_share(key, e, 1.0, 1.0, 1.0, basis)._replace(part=True) for e in group]
     models = [e for e in group if e.relation is not Relation.ADAPTER_MERGE]
     if not models or method == "lora":
         return [_applied(key, edge) for edge in group]

@@ -1,17 +1,14 @@
 """Breadth-first search that minds how well each edge is known."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from enum import IntEnum
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple
 
-from lineage.domain.derivation import Status
 from lineage.graph.store import Node, Store
+from lineage.propagate.incoming import Incoming, batches
 
-RANKS = (Status.CORROBORATED, Status.MEASURED, Status.DECLARED, Status.CONTRADICTED)
 _BATCH = 20_000
-T = TypeVar("T")
 
 
 class Standing(IntEnum):
@@ -22,8 +19,10 @@ class Standing(IntEnum):
     CONTRADICTED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+_MEASURED = int(Standing.MEASURED)  # compared for every edge: members of enumerations are slow
+
+
+class Step(NamedTuple):
     """How a walk came to a node.
 
     `cost` adds up the ranks of the edges on the way there, `unmeasured` counts those that are
@@ -39,8 +38,7 @@ class Step:
 Walk = dict[Node, Step]
 
 
-@dataclass(frozen=True, slots=True)
-class Trail:
+class Trail(NamedTuple):
     """The way from a root to `node`, over edges no weaker than `standing`."""
 
     node: Node
@@ -63,33 +61,46 @@ class Trail:
 class Adjacency:
     """Edges of a store by rank, read in bulk, each node once, and kept for further searches.
 
-    `upwards` turns every edge round: a search then finds ancestors.
+    `upwards` turns every edge round: a search then finds ancestors. `incoming` is what it reads.
     """
 
     def __init__(self, store: Store, *, upwards: bool = False) -> None:
         self._store = store
         self._upwards = upwards
-        self._out: dict[Node, tuple[tuple[Node, int], ...]] = {}
+        self._out: dict[Node, list[tuple[Node, int]]] = {}
         self._names: dict[Node, str] = {}
+        self.incoming = Incoming(store)
 
     def load(self, frontier: Sequence[Node]) -> None:
         """Read the names and the edges of those nodes of `frontier` that were not read yet."""
         new = [node for node in frontier if node not in self._out]
         for batch in batches(new, _BATCH):
-            out: dict[Node, list[tuple[Node, int]]] = {}
-            for rank, status in enumerate(RANKS):
-                for origin, target in self._edges(batch, status):
-                    out.setdefault(origin, []).append((target, rank))
-            for node in batch:
-                self._out[node] = tuple(out.get(node, ()))
-            self._names.update(self._store.names(batch))
+            self._out |= self._above(batch) if self._upwards else self._below(batch)
+            self._names |= self._store.names(batch)
 
-    def _edges(self, batch: Sequence[Node], status: Status) -> Iterable[tuple[Node, Node]]:
-        if self._upwards:
-            return ((c, p) for p, c in self._store.parents(batch, (status,)))
-        return self._store.children(batch, (status,))
+    def _above(self, batch: Sequence[Node]) -> dict[Node, list[tuple[Node, int]]]:
+        self.incoming.load(batch)
+        rank = self.incoming.rank
+        return {node: [(p, rank(edge)) for p, edge in self.incoming.of(node)] for node in batch}
 
-    def out(self, node: Node) -> tuple[tuple[Node, int], ...]:
+    def _below(self, batch: Sequence[Node]) -> dict[Node, list[tuple[Node, int]]]:
+        out: dict[Node, list[tuple[Node, int]]] = {node: [] for node in batch}
+        into, rank = self.incoming.of, self.incoming.rank
+        for child in self.incoming.load_below(batch):
+            for parent, edge in into(child):
+                if parent in out:
+                    out[parent].append((child, rank(edge)))
+        return out
+
+    def spread(self, roots: Iterable[Node]) -> None:
+        """Read all that can be reached from any of `roots`, level by level for all at once."""
+        frontier = list(dict.fromkeys(roots))
+        while frontier:
+            self.load(frontier)
+            reached = dict.fromkeys(t for node in frontier for t, _ in self._out[node])
+            frontier = [node for node in reached if node not in self._out]
+
+    def out(self, node: Node) -> list[tuple[Node, int]]:
         """Return `(neighbour, rank)` of a loaded node."""
         return self._out[node]
 
@@ -140,13 +151,13 @@ def _walk(
         depth += 1
         level: Walk = {}
         for node in frontier:
-            so_far = walk[node]
+            _, cost, unmeasured, _ = walk[node]
             for target, rank in adjacency.out(node):
                 if rank > weakest:
                     passed_over = True
                 elif target not in walk:
-                    unmeasured = so_far.unmeasured + (rank > Standing.MEASURED)
-                    step = Step(depth, so_far.cost + rank, unmeasured, node)
+                    more = rank > _MEASURED
+                    step = Step(depth, cost + rank, unmeasured + more, node)
                     if target not in level or _better(adjacency, step, level[target]):
                         level[target] = step
         walk.update(level)
@@ -161,9 +172,3 @@ def _better(adjacency: Adjacency, new: Step, old: Step) -> bool:
     if new.previous is None or old.previous is None:
         return False
     return adjacency.name(new.previous) < adjacency.name(old.previous)
-
-
-def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield slices of at most `size` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

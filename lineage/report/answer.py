@@ -28,7 +28,8 @@ class Answer:
 
     CSV writes `listing`, or else the first of `tables`. `edges` are those into what is listed, for
     formats that draw them; `texts` are letters under a heading, for pages. All text is as it came
-    from outside: every format escapes it for itself.
+    from outside: every format escapes it for itself. With `inline` the letters are part of the
+    answer on a terminal, too, whole and line by line.
     """
 
     document: Model
@@ -39,6 +40,7 @@ class Answer:
     listing: Table | None = None
     edges: tuple[Derivation, ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
+    inline: bool = False
 
 
 class Reporter(Protocol):

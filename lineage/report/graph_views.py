@@ -12,7 +12,7 @@ from lineage.report.documents import (
     PathDocument,
     ReachDocument,
 )
-from lineage.report.text import moment
+from lineage.report.text import moment, short
 
 EDGE_COLUMNS = (
     "parent", "child", "relation", "method", "coefficient", "status", "confidence", "p_value",
@@ -107,7 +107,8 @@ def explain_answer(document: ExplainDocument) -> Answer:
     notes: tuple[str, ...] = ()
     if document.edges and not document.direct:
         notes = ("there is no edge between the two; this is a shortest path",)
-    return Answer(document, tuple(tables), notes=notes)
+    texts = [(f"Recipe of {short(e.child)}", e.recipe) for e in document.events if e.recipe]
+    return Answer(document, tuple(tables), notes=notes, texts=tuple(texts), inline=True)
 
 
 CLAIM_COLUMNS = ("source", "file", "says", "parent", "relation", "role", "reason")

@@ -67,9 +67,16 @@ def _write_plain(answer: Answer, out: TextIO) -> None:
         width = max(len(name) for name, _ in answer.facts)
         blocks.append([f"{name:<{width}}  {shown(cell)}" for name, cell in answer.facts])
     blocks += [_plain_table(table) for table in answer.tables if table.rows or table.empty]
+    blocks += [[heading, *lines] for heading, lines in _letters(answer)]
     if answer.notes:
         blocks.append([clean(note) for note in answer.notes])
     out.write("\n\n".join("\n".join(block) for block in blocks) + "\n" if blocks else "")
+
+
+def _letters(answer: Answer) -> list[tuple[str, list[str]]]:
+    """Return the texts that belong on a terminal, as clean lines under their headings."""
+    texts = answer.texts if answer.inline else ()
+    return [(clean(head), [clean(line) for line in text.splitlines()]) for head, text in texts]
 
 
 def _plain_table(table: Table) -> list[str]:
@@ -111,6 +118,9 @@ def _write_rich(answer: Answer, out: TextIO) -> None:
             console.print(
                 Text(f"{clean(table.title)}: {table.empty}" if table.title else table.empty)
             )
+    for heading, lines in _letters(answer):
+        console.print(Text(heading, style="bold"))
+        console.print(Text("\n".join(lines) + "\n"), soft_wrap=True)  # to be copied
     for note in answer.notes:
         console.print(Text(clean(note), style="dim"))
 

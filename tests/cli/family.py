@@ -125,7 +125,15 @@ def write_family(url: str) -> None:
         ]
     )  # fmt: skip
     store.put_events(
-        [MergeEvent(id="merge-1", child=MERGE, method="linear", parameters={"weight": 0.5})]
+        [
+            MergeEvent(
+                id="merge-1",
+                child=MERGE,
+                method="linear",
+                parameters={"weight": 0.5},
+                recipe=f"merge_method: linear\nmodels:\n- model: {TUNED}\n",
+            )
+        ]
     )
     store.put_state(RepoState("org/closed", None, "full", NOW, "gated", HOSTILE))
     store.close()

@@ -155,6 +155,14 @@ def test_explain_shows_witnesses_merge_and_alternatives(lineage: Command) -> Non
         assert word in shown
 
 
+def test_explain_gives_the_recipe_ready_to_copy(lineage: Command) -> None:
+    recipe = f"merge_method: linear\nmodels:\n- model: {TUNED}\n"
+    (event,) = lineage.json("explain", "explain", "org/tuned", "org/merge")["events"]
+    assert event["recipe"] == recipe
+    shown = lineage.run("explain", "org/tuned", "org/merge").stdout
+    assert "\n" + recipe in shown[shown.index("Recipe of org/merge") :]
+
+
 def test_explain_falls_back_on_the_path(lineage: Command) -> None:
     answer = lineage.json("explain", "explain", "org/base", "org/merge")
     assert answer["direct"] is False

@@ -234,11 +234,13 @@ def test_first_import_into_an_empty_store_drops_loops_and_duplicates(store: Stor
     rows = [
         DeclaredEdge("loop", "loop", Relation.MERGE), DeclaredEdge("p", "c@", Relation.QUANTIZED),
         DeclaredEdge("p", "c", Relation.FINETUNE), DeclaredEdge("c", "p", Relation.MERGE),
+        DeclaredEdge("q@", "c", Relation.MERGE), DeclaredEdge("q", "c@", Relation.FINETUNE),
     ]  # fmt: skip
-    assert store.import_edges(rows, "f") == 2
-    assert [r.id for r in store.all_revisions()] == ["c", "loop", "p"]
+    assert store.import_edges(rows, "f") == 3
+    assert [r.id for r in store.all_revisions()] == ["c", "loop", "p", "q"]
     assert [(e.parent, e.child, e.relation) for e in store.all_derivations()] == [
         ("p", "c", Relation.QUANTIZED),
+        ("q", "c", Relation.MERGE),
         ("c", "p", Relation.MERGE),
     ]
     assert list(descendants(store, ["loop"]).nodes) == ["loop"]
@@ -344,6 +346,31 @@ def test_edges_by_handle_say_what_edges_by_name_say(store: Store) -> None:
     assert sorted(named, key=key) == store.derivations_into([c, d])
     assert all(edge.parent == edge.child == "" for _, _, edge in found)
     assert store.edges_to([handles[a]]) == store.edges_to([]) == []
+
+    def ends(frontier: list[str]) -> set[tuple[str, str, Relation]]:
+        below = store.edges_below([handles[name] for name in frontier])
+        return {(names[p], names[n], edge.relation) for p, n, edge in below}
+
+    into = {(e.parent, e.child, e.relation) for e in store.derivations_into([b, c, d])}
+    for frontier in ([a], [b], [a, b, c, d]):
+        children = {child for parent, child, _ in into if parent in frontier}
+        assert ends(frontier) == {edge for edge in into if edge[1] in children}
+    assert ends([]) == set()
+
+
+def test_ids_of_repos_and_present_ids_go_through_aliases(store: Store) -> None:
+    store.put_revisions([rev("o/new", "1", 1), rev("o/new", "2", 2), rev("o/other", "3", 3)])
+    store.put_record(Record(rev("o/new", "4", 4), alias="o/old"))
+    store.import_edges([DeclaredEdge("o/other", "mention", Relation.FINETUNE)], "f")
+    new = sorted(r.id for r in store.revisions_of("o/new"))
+    assert len(new) == 3
+    assert store.ids_of(["o/new", "o/old", "mention", "o/none"]) == {
+        "o/new": new, "o/old": new, "mention": ["mention"],
+    }  # fmt: skip
+    asked = new[0].replace("o/new", "o/old")
+    assert store.present_ids([asked, new[1], "o/none"]) == {asked: new[0], new[1]: new[1]}
+    assert not store.ids_of([])
+    assert not store.present_ids([])
 
 
 def test_hub_of_300_000_children(store: Store) -> None:

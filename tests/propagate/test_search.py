@@ -14,7 +14,8 @@ from lineage.graph.open import open_store
 from lineage.graph.store import Node, Store
 from lineage.propagate.advisories import Terms, current, mark
 from lineage.propagate.impact import impact, impacts, touching
-from lineage.propagate.search import RANKS, Adjacency, Standing, search
+from lineage.propagate.incoming import RANKS
+from lineage.propagate.search import Adjacency, Standing, search
 
 _EVIDENCE = {
     Status.DECLARED: [(EvidenceKind.CARD, True)],

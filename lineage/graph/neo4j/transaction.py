@@ -9,7 +9,8 @@ from lineage.domain.revision import Revision, State
 from lineage.graph import codec
 from lineage.graph.neo4j.keycache import KeyCache
 from lineage.graph.neo4j.records import Records
-from lineage.graph.store import Counts, Node
+from lineage.graph.neo4j.walks import Walks
+from lineage.graph.store import Counts
 from lineage.graph.tables import ImportRow, Pair, Version
 
 _PAGE = 5000  # rows of one page of a scan
@@ -28,7 +29,7 @@ _MERGE: LiteralString = (
 )
 
 
-class Neo4jTransaction(Records):
+class Neo4jTransaction(Records, Walks):
     """Primitives on a driver's transaction; see `tables.Transaction`."""
 
     _cache: KeyCache | None = None  # undated nodes only: times come from the server
@@ -289,54 +290,7 @@ class Neo4jTransaction(Records):
         ]
         return Counts(*(int(self.all(query)[0][0]) for query in queries))
 
-    # --- traversal, streams ----------------------------------------------------------------
-
-    def keys(self, ids: Collection[str]) -> dict[str, Node]:
-        """Return handles by id."""
-        rows = self.many(
-            "UNWIND $rows AS id MATCH (n:Revision {id: id}) RETURN id, n.key", sorted(ids)
-        )
-        return dict(rows)
-
-    def ids(self, keys: Collection[Node]) -> dict[Node, str]:
-        """Return ids by handle."""
-        # Two lists a statement instead of a record a node: records cost more than their values.
-        pages = self.many(
-            "UNWIND $rows AS key MATCH (n:Revision {key: key}) RETURN collect(key), collect(n.id)",
-            list(keys),
-        )
-        return {key: name for page in pages for key, name in zip(*page, strict=True)}
-
-    def neighbours(
-        self, frontier: Sequence[Node], statuses: Collection[Status] | None, *, down: bool
-    ) -> list[tuple[Node, Node]]:
-        """Return `(parent, child)` of all edges out of (`down`) or into `frontier`."""
-        query: LiteralString = "UNWIND $rows AS key "
-        if down:
-            query += "MATCH (n:Revision {key: key})-[e:PARENT_OF]->(m) "
-        else:
-            query += "MATCH (n:Revision {key: key})<-[e:PARENT_OF]-(m) "
-        if statuses is not None:
-            query += "WHERE e.status IN $statuses "
-        # One record for each frontier node: a hub's children travel as one list.
-        rows = self.many(
-            query + "RETURN key, collect(m.key)",
-            list(frontier),
-            statuses=None if statuses is None else [status.value for status in statuses],
-        )
-        if down:
-            return [(key, other) for key, others in rows for other in others]
-        return [(other, key) for key, others in rows for other in others]
-
-    def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
-        """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
-        rows = self.many(
-            "UNWIND $rows AS key MATCH (p:Revision)-[e:PARENT_OF]->(c:Revision {key: key})"
-            + _SHARED
-            + "RETURN p.key, key, coalesce(e.body, s.body)",
-            list(frontier),
-        )
-        return [(p, c, codec.load_content(body)) for p, c, body in rows if body is not None]
+    # --- streams ---------------------------------------------------------------------------
 
     def scan_revisions(self) -> Iterator[Revision]:
         """Yield all revisions by id, in bounded memory."""

@@ -132,3 +132,10 @@ def _version(connection: sqlite3.Connection, path: Path, newest: int) -> int:
             hint="Upgrade lineage, or use the one that wrote this store.",
         )
     return version
+
+
+def shared_body(connection: sqlite3.Connection, body: str) -> int:
+    """Return the number under which edges name `body`, writing it where it is new."""
+    connection.execute("INSERT INTO shared (body) VALUES (?) ON CONFLICT DO NOTHING", (body,))
+    found = connection.execute("SELECT id FROM shared WHERE body = ?", (body,)).fetchone()
+    return int(found[0])

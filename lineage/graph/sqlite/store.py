@@ -11,7 +11,6 @@ from typing import TypeVar
 from lineage.domain.errors import StoreError, StoreUnavailableError
 from lineage.graph import writing
 from lineage.graph.base import BaseStore
-from lineage.graph.sqlite.firstload import FirstLoad
 from lineage.graph.sqlite.schema import MIGRATIONS, prepare
 from lineage.graph.sqlite.transaction import SqliteTransaction
 from lineage.graph.store import DeclaredEdge
@@ -100,6 +99,9 @@ class SqliteStore(BaseStore):
                 self._connection.execute(f"PRAGMA cache_size = {usual:d}")
 
     def _imported(self, rows: Iterator[DeclaredEdge], where: str) -> int:
+        # Brings numpy, which nothing else here needs: `lineage descendants` starts without.
+        from lineage.graph.sqlite.firstload import FirstLoad
+
         total, more = 0, True
 
         def work(tx: Transaction) -> tuple[int, bool]:
@@ -107,12 +109,14 @@ class SqliteStore(BaseStore):
             load = FirstLoad.begin(self._connection, where)
             for _ in range(0, self.import_batch, _IMPORT_SLICE):
                 part = list(islice(rows, _IMPORT_SLICE))
-                if part:
-                    new += load.add(part) if load else writing.import_edges(tx, part, where)
+                if part and load:
+                    load.add(part)
+                elif part:
+                    new += writing.import_edges(tx, part, where)
                 if len(part) < _IMPORT_SLICE:
                     break
             if load:
-                load.finish()
+                new = load.finish()
             return new, len(part) == _IMPORT_SLICE
 
         while more:

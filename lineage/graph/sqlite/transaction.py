@@ -7,9 +7,8 @@ from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
-from lineage.graph.sqlite.firstload import shared_body
 from lineage.graph.sqlite.records import Records
-from lineage.graph.sqlite.schema import STATUSES
+from lineage.graph.sqlite.schema import STATUSES, shared_body
 from lineage.graph.store import Brief, Counts, Link, Node
 from lineage.graph.tables import ImportRow, Pair, Version
 
@@ -72,19 +71,15 @@ class SqliteTransaction(Records):
         """Return what lists show of revisions, by id."""
         # Extracted here: a body may hold hundreds of files.
         sql = """
-        SELECT CASE WHEN body IS NOT NULL THEN json_object(
+        SELECT node.id, CASE WHEN body IS NOT NULL THEN json_object(
             'kind', json_extract(body, '$.kind'),
             'downloads', json_extract(body, '$.downloads'),
             'created_at', json_extract(body, '$.created_at'),
             'author', json_extract(body, '$.author')) END
-        FROM node WHERE id = ?
+        FROM json_each(?) f CROSS JOIN node ON node.id = f.value
         """
-        found: dict[str, Brief] = {}
-        for name in ids:
-            row = self._db.execute(sql, (name,)).fetchone()
-            if row is not None:
-                found[name] = codec.load_brief(row[0])
-        return found
+        names = json.dumps(sorted(ids), ensure_ascii=False)
+        return {name: codec.load_brief(body) for name, body in self._db.execute(sql, (names,))}
 
     def save(self, revisions: Sequence[Revision]) -> None:
         """Write revisions whole, replacing what was there."""
@@ -256,7 +251,7 @@ class SqliteTransaction(Records):
     def ids(self, keys: Collection[Node]) -> dict[Node, str]:
         """Return ids by handle."""
         sql = "SELECT n.key, n.id FROM json_each(?) f CROSS JOIN node n ON n.key = f.value"
-        return dict(self._all(sql, json.dumps(list(keys))))
+        return dict(self._all(sql, _listed(keys)))
 
     def neighbours(
         self, frontier: Sequence[Node], statuses: Collection[Status] | None, *, down: bool
@@ -265,7 +260,7 @@ class SqliteTransaction(Records):
         # CROSS JOIN keeps the frontier outside, so that each of its nodes is one index seek.
         sql = "SELECT e.parent, e.child FROM json_each(?1) f CROSS JOIN edge e ON "
         sql += "e.parent = f.value" if down else "e.child = f.value"
-        values = [json.dumps(list(frontier))]
+        values = [_listed(frontier)]
         if statuses is not None:
             sql += " WHERE e.status IN (SELECT value FROM json_each(?2))"
             values.append(json.dumps([STATUSES.index(status) for status in statuses]))
@@ -277,7 +272,17 @@ class SqliteTransaction(Records):
         SELECT e.parent, e.child, coalesce(e.body, s.body) FROM json_each(?1) f
         CROSS JOIN edge e ON e.child = f.value LEFT JOIN shared s ON s.id = e.shared
         """
-        rows = self._all(sql, json.dumps(list(frontier)))
+        rows = self._all(sql, _listed(frontier))
+        return [(parent, child, codec.load_content(body)) for parent, child, body in rows]
+
+    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
+        """Return `(parent, child, edge)` of all edges into children of `frontier`."""
+        sql = """
+        SELECT e.parent, e.child, coalesce(e.body, s.body) FROM (
+          SELECT DISTINCT o.child FROM json_each(?1) f CROSS JOIN edge o ON o.parent = f.value
+        ) c CROSS JOIN edge e ON e.child = c.child LEFT JOIN shared s ON s.id = e.shared
+        """
+        rows = self._all(sql, _listed(frontier))
         return [(parent, child, codec.load_content(body)) for parent, child, body in rows]
 
     def scan_revisions(self) -> Iterator[Revision]:
@@ -308,3 +313,8 @@ class SqliteTransaction(Records):
         """
         for row in self._db.execute(sql):
             yield codec.load_edge(*row)
+
+
+def _listed(keys: Collection[Node]) -> str:
+    """Return handles, which are integers here, as a JSON list in order, so that pages are near."""
+    return str(sorted(keys))  # type: ignore[type-var]
