@@ -24,6 +24,7 @@ SCHEMAS: dict[str, type[Model]] = {
     "remediate": documents.RemediationDocument,
     "show": documents.ShowDocument,
     "show-advisory": documents.AdvisoryDocument,
+    "show-tensors": documents.TensorsDocument,
     "status": documents.StatusDocument,
     "verify": documents.VerifyDocument,
 }

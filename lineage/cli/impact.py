@@ -21,7 +21,7 @@ _BATCH = 5_000
 
 @click.command(short_help="List what an advisory exposes, worst first.")
 @click.argument("advisory_id", metavar="ID")
-@click.option("--as-of", type=UTC_TIME, help="Take the advisory as it stood at that time.")
+@click.option("--as-of", type=UTC_TIME, help="Answer as advisory and graph stood at that time.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N",
     help="Stop at N revisions (exit 3 if there are more).",
@@ -46,15 +46,20 @@ def command(app: App, /, advisory_id: str, **options: Any) -> int:
     Exit status 1 if there is any of the former two.
     """
     from lineage.domain.exposure import ExposureStatus
+    from lineage.graph.asof import AsOf
+    from lineage.graph.asof import as_of as graph_as_of
     from lineage.propagate.impact import impact
     from lineage.report.impact_view import impact_answer
 
     as_of: datetime | None = options["as_of"]
     output: Path | None = options["output"]
-    with app.store() as store:
+    with app.store() as opened:
+        store = opened if as_of is None else graph_as_of(opened, as_of)
         gauge = _gauge(app, store) if options["measure"] else None
         found = impact(store, advisory_id, as_of, limit=options["limit"], gauge=gauge)
         edges = _edges(store, found)
+    if isinstance(store, AsOf) and store.undated:
+        app.warn(f"{len(store.undated)} edges have no time and count as having been there")
     if gauge is not None and gauge.skipped:
         app.warn(f"the doses of {gauge.skipped} more were predicted, not measured")
     if not found.complete:

@@ -8,6 +8,7 @@ from lineage.domain.derivation import Derivation
 from lineage.domain.exposure import Exposure, ExposureStatus, Impact
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
+from lineage.graph.asof import as_of as graph_as_of
 from lineage.graph.refs import fixed
 from lineage.graph.store import Brief, Store
 from lineage.propagate.advisories import current, get
@@ -39,8 +40,11 @@ def impact(
     with `gauge` they are measured in the weights where it can, which overrides the prediction and
     clears (`not_affected`) what provably holds next to nothing. A withdrawn advisory exposes
     nothing. Sorted by status, downloads (most first), depth and id. With `limit` at most so many
-    are given and `complete` says whether that is all. Raises UnknownRefError.
+    are given and `complete` says whether that is all. With `as_of` the graph too is read as it
+    stood then. Raises UnknownRefError.
     """
+    if as_of is not None:
+        store = graph_as_of(store, as_of)
     advisory = get(store, advisory_id, as_of)
     adjacency = Adjacency(store)
     reached = reach(store, adjacency, advisory, limit)

@@ -1,6 +1,7 @@
 """A transaction's primitives in Cypher: constant statements, values as parameters only."""
 
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from typing import Any, LiteralString
 
 from lineage.domain.claim import Claim
@@ -8,7 +9,7 @@ from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
 from lineage.graph.neo4j.keycache import KeyCache
-from lineage.graph.neo4j.records import Records
+from lineage.graph.neo4j.tensors import Tensors
 from lineage.graph.store import Counts, Node
 from lineage.graph.tables import ImportRow, Pair, Version
 
@@ -28,7 +29,7 @@ _MERGE: LiteralString = (
 )
 
 
-class Neo4jTransaction(Records):
+class Neo4jTransaction(Tensors):
     """Primitives on a driver's transaction; see `tables.Transaction`."""
 
     _cache: KeyCache | None = None  # undated nodes only: times come from the server
@@ -154,6 +155,7 @@ class Neo4jTransaction(Records):
         """Remove nodes that have no edges, with their claims and digests."""
         rows = sorted(ids)
         self._forget_digests(rows)
+        self.drop_tensors(rows)
         self.many(
             "UNWIND $rows AS id MATCH (:Revision {id: id})-[:SAYS]->(c) DETACH DELETE c", rows
         )
@@ -222,7 +224,9 @@ class Neo4jTransaction(Records):
             sorted(pairs),
         )
 
-    def add_imported(self, rows: Sequence[ImportRow], where: str) -> int:
+    def add_imported(
+        self, rows: Sequence[ImportRow], where: str, at: datetime | None = None
+    ) -> int:
         """Write `(parent, child, relation)` of existing nodes where no edge is; return how many."""
         missing = {name for row in rows for name in row[:2] if name not in self._keys}
         if missing:
@@ -238,7 +242,7 @@ class Neo4jTransaction(Records):
             fields = {
                 "status": Status.DECLARED.value,
                 "relation": relation.value,
-                "shared": self._shared_id(codec.imported_body(relation, where)),
+                "shared": self._shared_id(codec.imported_body(relation, where, at)),
             }
             # An edge at a node made just now cannot be there yet: no look for it is needed.
             fresh = [link for link in links if link[0] in made or link[1] in made]

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable
+from datetime import datetime
 
 from lineage.domain.derivation import Relation, Status
 from lineage.graph import codec
@@ -22,22 +23,27 @@ class FirstLoad:
     of the store: its indexes are gone, names are told apart in memory (some 150 bytes each).
     """
 
-    def __init__(self, connection: sqlite3.Connection, where: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, where: str, at: datetime | None = None
+    ) -> None:
         self._db = connection
         self._where = where
+        self._at = at
         self._keys: dict[str, int] = {}
         self._nodes = 0
         self._shared: dict[Relation, int] = {}
 
     @classmethod
-    def begin(cls, connection: sqlite3.Connection, where: str) -> "FirstLoad | None":
+    def begin(
+        cls, connection: sqlite3.Connection, where: str, at: datetime | None = None
+    ) -> "FirstLoad | None":
         """Drop the indexes that slow a load down; return None if the store is not empty."""
         sql = "SELECT EXISTS (SELECT 1 FROM node) OR EXISTS (SELECT 1 FROM alias)"
         if connection.execute(sql).fetchone()[0]:
             return None
         for name in BULK_INDEXES:
             connection.execute(f"DROP INDEX {name}")
-        return cls(connection, where)
+        return cls(connection, where, at)
 
     def add(self, rows: Iterable[ImportRow]) -> int:
         """Write edges and the nodes they name; return how many edges were new."""
@@ -74,7 +80,7 @@ class FirstLoad:
 
     def _bodies(self, relations: Iterable[Relation]) -> dict[Relation, int]:
         for relation in sorted(set(relations) - self._shared.keys()):
-            body = codec.imported_body(relation, self._where)
+            body = codec.imported_body(relation, self._where, self._at)
             self._shared[relation] = shared_body(self._db, body)
         return self._shared
 
