@@ -122,7 +122,8 @@ def _way(adjacency: Adjacency, trail: Trail) -> tuple[str, ...]:
 
 
 def _place(exposure: Exposure) -> tuple[int, int, int, str]:
-    return _ORDER[exposure.status], -(exposure.downloads or 0), exposure.depth, exposure.id
+    depth = exposure.depth or 0
+    return _ORDER[exposure.status], -(exposure.downloads or 0), depth, exposure.id
 
 
 def _fixed(exposure: Exposure) -> Exposure:
@@ -131,7 +132,7 @@ def _fixed(exposure: Exposure) -> Exposure:
 
 def _later(revision: Revision) -> Exposure:
     """Return the exposure of a later revision of a marked repo: none, since it was fixed."""
-    owner = _owner(revision.id, revision.author)
+    owner = owner_of(revision.id, revision.author)
     return Exposure(
         id=revision.id, status=ExposureStatus.FIXED, reason=_FIXED, depth=0,
         downloads=revision.downloads, owner=owner, created_at=revision.created_at,
@@ -181,11 +182,12 @@ def _exposure(brief: Brief, path: tuple[str, ...], edge: Derivation | None, case
         path=path,
         evidence=edge.evidence if edge else (),
         downloads=brief.downloads,
-        owner=_owner(path[-1], brief.author),
+        owner=owner_of(path[-1], brief.author),
         created_at=brief.created_at,
     )
 
 
-def _owner(name: str, author: str | None) -> str | None:
+def owner_of(name: str, author: str | None) -> str | None:
+    """Return whom to tell of a revision: the owner of its repo, else its author."""
     repo, _ = split_revision_id(name)
     return repo.partition("/")[0] if "/" in repo else author
