@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from lineage.domain.advisory import Advisory
+from lineage.domain.alert import Alert
 from lineage.domain.base import Model
 from lineage.domain.exposure import Impact
 from lineage.report import documents
@@ -27,6 +28,7 @@ SCHEMAS: dict[str, type[Model]] = {
     "show-tensors": documents.TensorsDocument,
     "status": documents.StatusDocument,
     "verify": documents.VerifyDocument,
+    "webhook": Alert,
 }
 
 

@@ -98,6 +98,12 @@ def open_source(spec: SourceSpec) -> Source:
     return spec.open()
 
 
+def close_source(spec: SourceSpec) -> None:
+    """Close this process's source of `spec`: the next use opens another that knows nothing yet."""
+    open_source(spec).close()
+    open_source.cache_clear()
+
+
 @lru_cache(maxsize=8)
 def _vault(url: str) -> Vault:
     return Vault(url)
