@@ -15,6 +15,8 @@ import pytest
 
 from lineage.domain.errors import StoreError
 from lineage.hub.retry import Retrier
+from lineage.ingest.events import Problem
+from lineage.ingest.reading import Outcome, read_listing
 from tests.cli.family import HOSTILE, Command, validate
 from tests.cli.test_jobs import tuned, weights
 from tests.hub.server import Commit, HubServer, Repo
@@ -175,19 +177,14 @@ def test_a_repo_that_could_not_be_read_is_tried_again(
     command, hub, receiver = watching
     once(command, receiver, expect=1)
     put(hub, "grandchild", tuned(tuned(BASE, 2), 3))
-    from lineage.ingest import crawl as crawling
-    from lineage.ingest.events import Problem
-    from lineage.ingest.reading import Outcome
-
-    read = crawling.read_listing
 
     def failing(job: Any, listing: Any) -> Outcome:
         if listing.repo == "acme/grandchild":
             return Outcome(listing, problems=(Problem(listing.repo, "network", "reset"),))
-        return read(job, listing)
+        return read_listing(job, listing)
 
     with monkeypatch.context() as patch:
-        patch.setattr(crawling, "read_listing", failing)
+        patch.setattr("lineage.ingest.crawl.read_listing", failing)
         once(command, receiver, expect=3)
     put(hub, "later", weights(20))  # moves the date of the newest on
     put(hub, "latest", weights(21))
