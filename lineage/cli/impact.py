@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _BATCH = 5_000
 _NAMED = 5
+_MOST_ASKED, _MOST_UNASKED = 100, 20  # models measured to be cleared, a second each
 
 
 @click.command(short_help="List what an advisory exposes, worst first.")
@@ -107,13 +108,17 @@ def _cleared(
     from lineage.ingest.dosing import Doser
     from lineage.propagate import clearing
 
+    if not found.complete:  # what was cut off would look as if nothing linked it
+        if family or asked:
+            app.warn("nothing is cleared, since the list is not whole; leave --limit out")
+        return found
     near = clearing.replacements(store, found)
     near += clearing.relatives(store, found) if family else []
-    gauge = Doser(store, app.home.vault())
+    gauge = Doser(store, app.home.vault(), limit=_MOST_ASKED if family or asked else _MOST_UNASKED)
     made = clearing.clear(store, found, gauge, near, asked=asked)
     if made.open:
         app.warn(f"not cleared by their weights, though nothing links them: {_some(made.open)}")
-    if family and made.unmeasured:
+    if (family or gauge.skipped) and made.unmeasured:
         why = f" ({gauge.skipped} are beyond what is measured at once)" if gauge.skipped else ""
         app.warn(f"not measured{why}: {_some(made.unmeasured)}")
     return clearing.with_cleared(found, made)

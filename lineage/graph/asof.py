@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from lineage.domain.advisory import Advisory
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, Status
 from lineage.domain.errors import StoreError
@@ -25,7 +24,7 @@ def as_of(store: Store, time: datetime) -> "AsOf":
     revision is there once it was read or an edge named it. What has no time, for an older version
     wrote it, counts as having been there unless it was made later. What was taken back since, a
     measurement replaced by another or a claim that a later read no longer found, is not known any
-    more.
+    more. Advisories have versions of their own, among which whoever reads them chooses.
     """
     if isinstance(store, AsOf):
         return store
@@ -66,7 +65,7 @@ class AsOf(BaseStore):
 
 
 _AS_IT_IS = {
-    "aliases", "any_known", "briefs", "claimants", "counts", "events", "ids", "keys", "names_of",
+    "advisories", "aliases", "any_known", "briefs", "claimants", "counts", "events", "ids", "keys", "names_of",
     "scan_events", "search", "states", "times", "unindexed", "versions",
 }  # fmt: skip
 """What is the same at any time, or leads to nothing that is not hidden elsewhere."""
@@ -121,7 +120,7 @@ class _View:
         dated = [e.time for edge in edges for e in edge.evidence if e.time or when is None]
         return any(time is None or time <= self._time for time in dated)
 
-    # --- claims, advisories ----------------------------------------------------------------
+    # --- claims ----------------------------------------------------------------------------
 
     def claims(self, children: Collection[str]) -> dict[str, list[Claim]]:
         """Return the claims of those `children` that had any."""
@@ -135,10 +134,6 @@ class _View:
 
     def _said(self, claim: Claim) -> bool:
         return claim.first_seen is None or claim.first_seen <= self._time
-
-    def advisories(self, advisory_id: str | None) -> list[Advisory]:
-        """Return all versions, by (id, modified)."""
-        return [a for a in self._tx.advisories(advisory_id) if a.modified <= self._time]
 
     # --- edges -----------------------------------------------------------------------------
 
