@@ -65,8 +65,8 @@ class AsOf(BaseStore):
 
 
 _AS_IT_IS = {
-    "advisories", "aliases", "any_known", "briefs", "claimants", "counts", "events", "ids", "keys", "names_of",
-    "scan_events", "search", "states", "times", "unindexed", "versions",
+    "advisories", "aliases", "any_known", "briefs", "claimants", "counts", "events", "ids", "keys",
+    "names_of", "scan_events", "search", "states", "times", "unindexed", "versions",
 }  # fmt: skip
 """What is the same at any time, or leads to nothing that is not hidden elsewhere."""
 

@@ -48,7 +48,8 @@ def index_tensors(store: Store, vault: Vault, on_event: OnEvent = ignore) -> tup
                         digests |= telling_digests(loads(vault.get(artifact.fingerprint)))
             except FingerprintError as error:
                 missing.add(revision.id)
-                on_event(Event("problem", revision.id, error.what))
+                again = "read it again with --force to find it by its tensors"
+                on_event(Event("problem", revision.id, f"{error.what}; {again}"))
                 continue
             store.put_revisions([revision])  # its other digests too
             store.put_tensors([(revision.id, digests)])

@@ -19,6 +19,7 @@ from lineage.ingest.events import Problem
 from lineage.ingest.reading import Outcome, read_listing
 from tests.cli.family import HOSTILE, Command, validate
 from tests.cli.test_jobs import tuned, weights
+from tests.graph.conftest import empty as empty_server
 from tests.hub.server import Commit, HubServer, Repo
 from tests.neo4j_server import free_port
 from tests.receiver import SECRET, Receiver
@@ -322,6 +323,20 @@ def test_a_listing_that_fails_is_told_and_made_up_for(watching: Watching) -> Non
     assert "not everything could be listed" in result.stderr
     once(command, receiver, expect=1)
     assert len(told(receiver)) == 2
+
+
+@pytest.mark.neo4j
+def test_the_graph_may_lie_on_a_server(watching: Watching, neo4j_url: str) -> None:
+    command, hub, receiver = watching
+    empty_server(neo4j_url)
+    arguments = ("--store", neo4j_url, "watch", "--author", "acme", "--once", "--webhook")
+    command.run(*arguments, receiver.url)
+    command.run("--store", neo4j_url, "mark", "acme/base", "--reason", "x")
+    command.run(*arguments, receiver.url, expect=1)
+    put(hub, "grandchild", tuned(tuned(BASE, 2), 3))
+    command.run(*arguments, receiver.url, expect=1)
+    command.run(*arguments, receiver.url)
+    assert [repo for _, repo, _ in told(receiver)] == ["acme/base", "acme/child", "acme/grandchild"]
 
 
 def test_usage(empty: Command, monkeypatch: pytest.MonkeyPatch) -> None:
