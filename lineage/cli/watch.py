@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import sys
 import time
 from datetime import datetime
@@ -119,6 +120,7 @@ def _watch(
 
 def _rounds(app: App, watch: "Watch", interval: float) -> None:
     """Make rounds until the process is interrupted; what passes by itself ends nothing."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # services are stopped so
     while True:
         try:
             _status(app, watch.round())

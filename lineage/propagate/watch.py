@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from lineage.domain.alert import Alert
-from lineage.domain.errors import DeliveryError
+from lineage.domain.errors import DeliveryError, SourceError
 from lineage.graph.store import Counts, Store
 from lineage.hub.source import Selection
 from lineage.ingest.crawl import crawl
@@ -80,7 +80,8 @@ class Watch:
     def round(self) -> Round:
         """Read, infer, look for what is new, tell it.
 
-        Raises SourceError where the listing cannot be had, StoreError where the store cannot.
+        Raises SourceError where the listing cannot be had, once what is known was told; StoreError
+        where the store cannot be used.
         """
         try:
             return self._round()
@@ -90,7 +91,11 @@ class Watch:
     def _round(self) -> Round:
         sent = self._deliver()  # what an earlier round left
         before = self.store.counts()
-        read, problems, notes = self._read()
+        away: SourceError | None = None
+        try:
+            read, problems, notes = self._read()
+        except SourceError as error:  # what is in the store already is told all the same
+            away, read, problems, notes = error, set(), (), {}
         if read and self.terms.infer and self.terms.weights != "none":
             report = infer(
                 self.store, self.vault, revisions=read, device=self.terms.device,
@@ -98,7 +103,7 @@ class Watch:
             )  # fmt: skip
             problems += report.problems
         # What others wrote into the store is not among what was read here.
-        alone = self._counts == before
+        alone = self._counts == before and away is None
         found = find(
             self.store, self.outbox, read if alone else None, self.measure(), silent=self.silent
         )
@@ -107,6 +112,8 @@ class Watch:
         self.silent = False
         self._counts = self.store.counts()
         sent += self._deliver()
+        if away is not None:
+            raise away
         return Round(tuple(sorted(read)), problems, tuple(found.alerts), sent, self.outbox.left())
 
     def _read(self) -> tuple[set[str], tuple[Problem, ...], dict[str, object]]:

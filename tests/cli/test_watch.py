@@ -321,6 +321,7 @@ def test_a_listing_that_fails_is_told_and_made_up_for(watching: Watching) -> Non
     hub.faults.add(r"hub /api/models\?", "status:404")
     result = command.run("watch", "--author", "acme", "--once", expect=4)
     assert "not everything could be listed" in result.stderr
+    assert "acme/child" in result.stdout  # what is known is told all the same
     once(command, receiver, expect=1)
     assert len(told(receiver)) == 2
 
