@@ -12,7 +12,7 @@ from lineage.graph import linking
 from lineage.graph.base import BaseStore
 from lineage.graph.codec import made, micros
 from lineage.graph.store import Link, Node, Store
-from lineage.graph.tables import Pair, Transaction
+from lineage.graph.tables import Pair, Transaction, Version
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class AsOf(BaseStore):
 
 _AS_IT_IS = {
     "advisories", "aliases", "any_known", "briefs", "claimants", "counts", "events", "ids", "keys",
-    "names_of", "scan_events", "search", "states", "times", "unindexed", "versions",
+    "names_of", "scan_events", "search", "states", "unindexed",
 }  # fmt: skip
 """What is the same at any time, or leads to nothing that is not hidden elsewhere."""
 
@@ -89,6 +89,18 @@ class _View:
     def load(self, ids: Collection[str]) -> dict[str, Revision]:
         """Return revisions by id."""
         return {name: r for name, r in self._tx.load(ids).items() if self._there(r)}
+
+    def times(self, ids: Collection[str]) -> dict[str, int | None]:
+        """Return when each of the existing `ids` was made."""
+        times = self._tx.times(ids)
+        return {name: times[name] for name in self.load(times)}
+
+    def versions(self, repos: Collection[str]) -> dict[str, list[Version]]:
+        """Return the nodes of each repo that has any, by id."""
+        versions = self._tx.versions(repos)
+        there = self.load({v.id for found in versions.values() for v in found})
+        kept = {repo: [v for v in found if v.id in there] for repo, found in versions.items()}
+        return {repo: found for repo, found in kept.items() if found}
 
     def find_digest(self, digest: str) -> list[str]:
         """Return ids of revisions that hold a digest, sorted."""

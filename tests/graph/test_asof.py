@@ -40,7 +40,9 @@ def read(store: Store, repo: str, day: int, *parents: str) -> str:
 
 
 def below(store: Store, root: str, day: int) -> set[str]:
-    return set(descendants(as_of(store, at(day)), [root]).nodes) - {root}
+    """What descended from a root then; nothing from one that was not there."""
+    then = as_of(store, at(day))
+    return set(descendants(then, list(then.nodes([root]))).nodes) - {root}
 
 
 def test_edges_count_from_the_day_they_were_seen(store: Store) -> None:
@@ -106,6 +108,7 @@ def test_a_revision_read_later_stands_for_the_mention_it_replaced(store: Store) 
     assert [r.id for r in then.revisions_of("o/base")] == [base]
     assert below(store, base, 5) == {kid}
     assert then.revisions([loner]) == []
+    assert set(then.nodes([loner, base, kid])) == {base, kid}
     assert [r.id for r in as_of(store, at(7)).revisions([loner])] == [loner]
     assert then.revisions_of("o/loner") == []
 
