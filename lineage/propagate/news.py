@@ -105,13 +105,14 @@ def _carried(
     new exposure.
     """
     told = outbox.told(advisory)
-    untold = [name for name in now if name not in told]
+    untold: dict[str, list[str]] = defaultdict(list)
+    for name in now:
+        if name not in told:
+            untold[split_revision_id(name)[0]].append(name)
     for old in [name for name in told if name not in now] if untold else ():
         repo, commit = split_revision_id(old)
-        repo = aliases.get(repo, repo)
-        for new in untold:
-            theirs = split_revision_id(new)
-            if theirs[0] == repo and commit in (None, theirs[1]):
+        for new in untold.get(aliases.get(repo, repo), ()):
+            if commit in (None, split_revision_id(new)[1]):
                 found.news.told[advisory, old] = None
                 found.news.told[advisory, new] = told[new] = told[old]
         if (advisory, old) in found.news.told:
