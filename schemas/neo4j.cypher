@@ -14,3 +14,4 @@ CREATE CONSTRAINT advisory IF NOT EXISTS FOR (a:Advisory) REQUIRE (a.id,a.modifi
 CREATE INDEX claim_target IF NOT EXISTS FOR (n:Claim) ON (n.target);
 CREATE INDEX alias_present IF NOT EXISTS FOR (n:Alias) ON (n.present);
 CREATE INDEX event_child IF NOT EXISTS FOR (n:MergeEvent) ON (n.child);
+CREATE CONSTRAINT tensor_value IF NOT EXISTS FOR (n:Tensor) REQUIRE n.value IS UNIQUE;

@@ -12,7 +12,8 @@ _WIDTH = 96
 _HEAD = """# The command line
 
 Data goes to stdout, progress and warnings to stderr. `--format json` is stable: its schemas are in
-`schemas/` (`descendants` and `ancestors` share `reach`, the jobs share `job`). In tables and CSV,
+`schemas/` (`descendants` and `ancestors` share `reach`, the jobs share `job`; what `watch` sends
+and prints is `webhook`, `show --tensors` is `show-tensors`). In tables and CSV,
 control characters, terminal escapes and bidirectional overrides that a name or card brings are
 written out; JSON is plain ASCII.
 
@@ -22,12 +23,13 @@ Exit status:
 - 1: something is flagged or contradicted. `impact` and `show`: an advisory that stands reaches
   something, affected or under investigation. `check`: something is wrong with the recipe.
   `remediate`: something is affected. `verify`, `explain` and `path`: the weights
-  contradict an edge.
+  contradict an edge. `watch --once`: something is newly exposed.
 - 2: usage error.
 - 3: the answer is partial, which weighs more than 1. A limit or a time was reached (`complete` is
   false and `stopped_by` says which), or a job could not read something.
 - 4: failure; an unknown reference too.
-- 130: interrupted. A job goes on where it stopped when the same command is run again.
+- 130: interrupted, the usual end of `watch`. A job goes on where it stopped when the same command
+  is run again.
 
 An advisory that is withdrawn exposes nothing: `impact` then lists nothing, says so and exits 0.
 The texts below are those of `--help` (`python -m scripts.cli_docs` writes this file).

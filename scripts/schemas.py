@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from lineage.domain.advisory import Advisory
+from lineage.domain.alert import Alert
 from lineage.domain.base import Model
 from lineage.domain.exposure import Impact
 from lineage.report import documents
@@ -24,8 +25,10 @@ SCHEMAS: dict[str, type[Model]] = {
     "remediate": documents.RemediationDocument,
     "show": documents.ShowDocument,
     "show-advisory": documents.AdvisoryDocument,
+    "show-tensors": documents.TensorsDocument,
     "status": documents.StatusDocument,
     "verify": documents.VerifyDocument,
+    "webhook": Alert,
 }
 
 

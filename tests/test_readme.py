@@ -16,7 +16,7 @@ from scripts.zoo.truth import Truth
 from tests.hub.server import serve_folder
 
 REPO = Path(__file__).resolve().parent.parent
-FLAGGED = {"impact", "verify", "remediate", "check"}  # exit 1 where something is found
+FLAGGED = {"impact", "verify", "remediate", "check", "watch"}  # exit 1 where something is found
 
 Demo = tuple[Path, Truth]
 

@@ -1,30 +1,19 @@
 """`lineage crawl`."""
 
 import os
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
-from lineage.cli.app import App, pass_app, unique
-from lineage.cli.options import UTC_TIME, job_options
+from lineage.cli.app import App, pass_app
+from lineage.cli.options import UTC_TIME, job_options, selection_options
+from lineage.cli.selecting import is_empty, selection_of
 from lineage.domain.errors import UsageError
 
 
 @click.command(short_help="Read models and adapters from the Hub.")
-@click.option("--repo", "repos", multiple=True, metavar="R", help="org/name or org/name@revision.")
-@click.option("--author", "authors", multiple=True, metavar="A", help="All repos of an owner.")
-@click.option("--search", "searches", multiple=True, metavar="Q", help="Repos whose name holds Q.")
-@click.option(
-    "--filter", "filters", multiple=True, metavar="TAG", help="Repos with this tag; all must hold."
-)
-@click.option(
-    "--list", "lists", multiple=True, metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="A file with one repo on each line; # begins a comment, - is stdin.",
-)  # fmt: skip
+@selection_options
 @click.option("--updated-since", type=UTC_TIME, help="Only what changed since then.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N repos.")
 @click.option(
@@ -43,23 +32,13 @@ def command(app: App, /, **options: Any) -> int:
     """
     from lineage.cli.jobs import finish, finish_reading
     from lineage.cli.progress import JobProgress
-    from lineage.hub.source import Selection
     from lineage.ingest.crawl import crawl
     from lineage.ingest.executor import open_executor
     from lineage.ingest.reading import HubSpec
 
-    repos = unique([*options["repos"], *(r for path in options["lists"] for r in _lines(path))])
     since: datetime | None = options["updated_since"]
-    selection = Selection(
-        repos=tuple(repos),
-        authors=options["authors"],
-        searches=options["searches"],
-        filters=options["filters"],
-        updated_since=since,
-        limit=options["limit"],
-    )
-    named = (repos, selection.authors, selection.searches, selection.filters, since)
-    if not any(named):
+    selection = selection_of(options, since, options["limit"])
+    if is_empty(selection):
         raise UsageError(
             "nothing to crawl",
             hint="Give --repo, --author, --search, --filter, --list or --updated-since.",
@@ -85,13 +64,3 @@ def command(app: App, /, **options: Any) -> int:
     finally:
         executor.close()
     return finish(app, document, options["format_"])
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with click.open_file(str(path), encoding="utf-8-sig") as lines:
-            for line in lines:
-                if repo := line.partition("#")[0].strip():
-                    yield repo
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}", hint="Give a text file.") from error

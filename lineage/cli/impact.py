@@ -9,6 +9,7 @@ import click
 from lineage.cli.app import App, pass_app, worst
 from lineage.cli.options import UTC_TIME, format_option
 from lineage.cli.output import output_option
+from lineage.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from lineage.domain.derivation import Derivation
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from lineage.ingest.dosing import Doser
 
 _BATCH = 5_000
+_NAMED = 5
+_MOST_ASKED, _MOST_UNASKED = 100, 20  # models measured to be cleared, a second each
 
 
 @click.command(short_help="List what an advisory exposes, worst first.")
 @click.argument("advisory_id", metavar="ID")
-@click.option("--as-of", type=UTC_TIME, help="Take the advisory as it stood at that time.")
+@click.option("--as-of", type=UTC_TIME, help="Answer as advisory and graph stood at that time.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N",
     help="Stop at N revisions (exit 3 if there are more).",
@@ -32,6 +35,14 @@ _BATCH = 5_000
     show_default=True,
     help="Measure doses in the weights where fingerprints are at hand.",
 )
+@click.option(
+    "--cleared", is_flag=True,
+    help="List relatives that share only clean ancestors too, cleared by their weights.",
+)  # fmt: skip
+@click.option(
+    "--also", "also", multiple=True, metavar="REF",
+    help="Judge REF too, whether anything links it or not; may be given again.",
+)  # fmt: skip
 @format_option("markdown", "html", "svg", "dot", "sarif", "cyclonedx", "openvex")
 @output_option
 @pass_app
@@ -42,19 +53,30 @@ def command(app: App, /, advisory_id: str, **options: Any) -> int:
     openvex are for other tools.
 
     affected: the weights show the descent. under_investigation: only declarations do, or the
-    weights contradict an edge on every way. not_affected: a measurement bounds what is left of it.
-    Exit status 1 if there is any of the former two.
+    weights contradict an edge on every way. not_affected: a measurement bounds what is left of it;
+    other revisions of affected repos are listed where they are so. Exit status 1 if there is any of
+    the former two.
     """
     from lineage.domain.exposure import ExposureStatus
+    from lineage.graph.asof import AsOf
+    from lineage.graph.asof import as_of as graph_as_of
     from lineage.propagate.impact import impact
     from lineage.report.impact_view import impact_answer
 
     as_of: datetime | None = options["as_of"]
     output: Path | None = options["output"]
-    with app.store() as store:
+    with app.store() as opened:
+        store = opened if as_of is None else graph_as_of(opened, as_of)
         gauge = _gauge(app, store) if options["measure"] else None
         found = impact(store, advisory_id, as_of, limit=options["limit"], gauge=gauge)
+        asked = [name for ref in options["also"] for name in app.resolve(store, ref)]
+        if gauge is None and (asked or options["cleared"]):
+            raise UsageError("nothing is cleared without measuring", hint="Leave --no-measure out.")
+        if gauge is not None:
+            found = _cleared(app, store, found, asked=asked, family=options["cleared"])
         edges = _edges(store, found)
+    if isinstance(store, AsOf) and store.undated:
+        app.warn(f"{len(store.undated)} edges have no time and count as having been there")
     if gauge is not None and gauge.skipped:
         app.warn(f"the doses of {gauge.skipped} more were predicted, not measured")
     if not found.complete:
@@ -77,6 +99,34 @@ def _gauge(app: App, store: "Store") -> "Doser | None":
         app.say("doses are predicted, not measured: torch is not installed")
         return None
     return Doser(store, app.home.vault())
+
+
+def _cleared(
+    app: App, store: "Store", found: "Impact", *, asked: list[str], family: bool
+) -> "Impact":
+    """Return the incident with what its weights clear, and say what they do not."""
+    from lineage.ingest.dosing import Doser
+    from lineage.propagate import clearing
+
+    if not found.complete:  # what was cut off would look as if nothing linked it
+        if family or asked:
+            app.warn("nothing is cleared, since the list is not whole; leave --limit out")
+        return found
+    near = clearing.replacements(store, found)
+    near += clearing.relatives(store, found) if family else []
+    gauge = Doser(store, app.home.vault(), limit=_MOST_ASKED if family or asked else _MOST_UNASKED)
+    made = clearing.clear(store, found, gauge, near, asked=asked)
+    if made.open:
+        app.warn(f"not cleared by their weights, though nothing links them: {_some(made.open)}")
+    if (family or gauge.skipped) and made.unmeasured:
+        why = f" ({gauge.skipped} are beyond what is measured at once)" if gauge.skipped else ""
+        app.warn(f"not measured{why}: {_some(made.unmeasured)}")
+    return clearing.with_cleared(found, made)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _edges(store: "Store", found: "Impact") -> "list[Derivation]":

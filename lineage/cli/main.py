@@ -29,6 +29,7 @@ COMMANDS = {
     "impact": "List what an advisory exposes, worst first.",
     "remediate": "Write the recipes that leave a poisoned source out.",
     "check": "Check a merge recipe before merging.",
+    "watch": "Keep reading what is new, and tell what it exposes.",
     "export": "Write the whole graph to a file or a pipe.",
     "status": "Show what the store holds and what could not be read.",
 }

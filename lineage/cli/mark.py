@@ -1,10 +1,13 @@
 """`lineage mark`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lineage.cli.app import OK, App, pass_app
+
+if TYPE_CHECKING:
+    from lineage.graph.store import Store
 
 SEVERITIES = ("LOW", "MODERATE", "HIGH", "CRITICAL")
 
@@ -37,8 +40,9 @@ def command(app: App, /, refs: tuple[str, ...], **options: Any) -> int:
     """Mark models, adapters or files as poisoned: write an advisory.
 
     A repo means all its revisions, those too that are read later; org/name@FIRST..FIXED those from
-    one commit to before another, and either may be left out. Nothing is ever deleted: --amend
-    and `lineage withdraw` add versions.
+    one commit to before another, and either may be left out. A digest is that of a model, of a
+    single tensor (`lineage show --tensors` lists them), of a fingerprint or of a file. Nothing is
+    ever deleted: --amend and `lineage withdraw` add versions.
     """
     from lineage.domain.advisory import Severity
     from lineage.propagate.advisories import Terms, mark
@@ -51,6 +55,7 @@ def command(app: App, /, refs: tuple[str, ...], **options: Any) -> int:
         together=options["together"],
     )
     with app.store() as store:
+        _index(app, store, refs)
         names = [
             name
             for ref in refs
@@ -70,3 +75,15 @@ def command(app: App, /, refs: tuple[str, ...], **options: Any) -> int:
         click.echo(advisory.id)
     app.say(f"`lineage impact {advisory.id}` lists what it exposes")
     return OK
+
+
+def _index(app: App, store: "Store", refs: tuple[str, ...]) -> None:
+    """Take digests of tensors from fingerprints, where one is asked for that is not known yet."""
+    digests = [ref for ref in refs if ref.startswith("blake3:")]
+    if not digests or all(store.find_digest(d) for d in digests) or not store.unindexed(1):
+        return
+    from lineage.cli.progress import JobProgress
+    from lineage.ingest.tensors import index_tensors
+
+    with JobProgress(app, "index tensors") as progress:
+        index_tensors(store, app.home.vault(), progress.on_event)

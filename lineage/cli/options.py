@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -69,8 +70,39 @@ def reach_options(command: F) -> F:
     return command
 
 
+def selection_options(command: F) -> F:
+    """Add the options that name repositories of a Hub."""
+    for option in (
+        click.option(
+            "--list", "lists", multiple=True, metavar="FILE",
+            type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+            help="A file with one repo on each line; # begins a comment, - is stdin.",
+        ),
+        click.option(
+            "--filter", "filters", multiple=True, metavar="TAG",
+            help="Repos with this tag; all must hold.",
+        ),
+        click.option(
+            "--search", "searches", multiple=True, metavar="Q", help="Repos whose name holds Q."
+        ),
+        click.option(
+            "--author", "authors", multiple=True, metavar="A", help="All repos of an owner."
+        ),
+        click.option(
+            "--repo", "repos", multiple=True, metavar="R", help="org/name or org/name@revision."
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def job_options(command: F) -> F:
     """Add the options of crawl and add."""
+    return format_option()(reading_options(command))
+
+
+def reading_options(command: F) -> F:
+    """Add the options of how to read and compare."""
     for option in (
         click.option(
             "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
@@ -85,7 +117,6 @@ def job_options(command: F) -> F:
             "--executor", type=click.Choice(["inline", "pool", "ray"]), default="pool",
             show_default=True, help="Where to read: in this process, its threads, or Ray.",
         ),
-        format_option(),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -9,22 +9,26 @@ from lineage.cli.options import format_option
 from lineage.domain.ids import RefKind, parse_ref
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lineage.graph.store import Store
-    from lineage.report.documents import RevisionCard
+    from lineage.report.documents import RevisionCard, TensorDocument
 
 
 @click.command(short_help="Show a revision, a repo or an advisory.")
 @click.argument("ref")
+@click.option("--tensors", is_flag=True, help="List the tensors with their digests instead.")
 @format_option()
 @pass_app
-def command(app: App, ref: str, format_: str) -> int:
+def command(app: App, ref: str, tensors: bool, format_: str) -> int:
     """Show what is known of REF: revisions with artifacts, claims, parents and advisories.
 
     Exit status 1 if an advisory that stands touches one of them, whether it is affected or under
     investigation. Of an advisory id its terms and versions are shown.
     """
     from lineage.propagate.advisories import get
-    from lineage.report.documents import AdvisoryDocument, ShowDocument
+    from lineage.report.documents import AdvisoryDocument, ShowDocument, TensorsDocument
+    from lineage.report.graph_views import tensors_answer
     from lineage.report.risk_views import advisory_answer, show_answer
 
     with app.store() as store:
@@ -33,6 +37,12 @@ def command(app: App, ref: str, format_: str) -> int:
             history = tuple(store.advisories(ref))
             told = AdvisoryDocument(advisory=standing, history=history)
             app.emit(advisory_answer(told), format_)
+            return OK
+        if tensors:
+            document = TensorsDocument(
+                ref=ref, tensors=tuple(_tensors(app, store, app.resolve(store, ref)))
+            )
+            app.emit(tensors_answer(document), format_)
             return OK
         cards = _cards(store, app.resolve(store, ref))
     app.emit(show_answer(ShowDocument(ref=ref, revisions=tuple(cards))), format_)
@@ -69,3 +79,21 @@ def _cards(store: "Store", ids: list[str]) -> "list[RevisionCard]":
         for name in ids
         if name in revisions
     ]
+
+
+def _tensors(app: App, store: "Store", ids: list[str]) -> "Iterator[TensorDocument]":
+    """Yield the tensors of revisions as their fingerprints have them."""
+    from lineage.ingest.tensors import tensors_of
+    from lineage.report.documents import TensorDocument
+
+    for held in tensors_of(store, app.home.vault(), ids):
+        tensor = held.tensor
+        yield TensorDocument(
+            revision=held.revision,
+            artifact=held.artifact,
+            name=tensor.name,
+            dtype=tensor.quant or tensor.dtype.value,
+            shape=tensor.shape,
+            digest=f"blake3:{tensor.digest.hex()}" if tensor.digest else None,
+            telling=tensor.informative,
+        )

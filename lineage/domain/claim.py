@@ -1,5 +1,6 @@
 """What a repository says about its own parentage: claims, to be checked and never believed."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from lineage.domain.base import Model
@@ -46,6 +47,7 @@ class Claim(Model):
     `not_text`, `malformed`, `broken_yaml`, `duplicate`, `cycle`, `template`, `ambiguous`.
     `wrong_case` and `renamed` are notes on resolved claims: `repo` is then the right id.
     `role` tells a merge's `base` from its `source`s; `lora` names the adapter of `model+lora`.
+    `first_seen` is when it was first read, None where that was not kept.
     """
 
     source: ClaimSource
@@ -59,6 +61,7 @@ class Claim(Model):
     coefficient: float | None = None
     reason: str | None = None
     note: str | None = None
+    first_seen: datetime | None = None
 
     @property
     def resolved(self) -> bool:

@@ -72,6 +72,7 @@ class Evidence(Model):
     `score` is in [0, 1], 1 strongest. `p_value` is the chance of such a score between unrelated
     models of the same shapes. `supports` False means that the witness speaks against the edge.
     `where` names the file or artifacts compared; `detail` holds the figures behind the score.
+    `time` is when it was first seen, None where that was not kept.
     """
 
     kind: EvidenceKind
@@ -151,11 +152,13 @@ def status_of(evidence: tuple[Evidence, ...]) -> Status:
 def merge_derivations(old: Derivation, new: Derivation) -> Derivation:
     """Join what two writers know of one edge.
 
-    Evidence is united by `Evidence.key`, the newer winning; of the attributes those of the side
+    Evidence is united by `Evidence.key`, the newer winning but for the time when it was first
+    seen; of the attributes those of the side
     with measured evidence win, the new side where both or neither have it; a specific relation
     wins over `unknown`. Joining the same edge twice changes nothing.
     """
-    by_key = {e.key: e for e in old.evidence} | {e.key: e for e in new.evidence}
+    by_key = {e.key: e for e in old.evidence}
+    by_key |= {e.key: _seen_since(by_key.get(e.key), e) for e in new.evidence}
     evidence = tuple(by_key[k] for k in sorted(by_key))
     old_measured = any(e.kind.measured for e in old.evidence)
     new_measured = any(e.kind.measured for e in new.evidence)
@@ -174,6 +177,18 @@ def merge_derivations(old: Derivation, new: Derivation) -> Derivation:
             "alternatives": first.alternatives or second.alternatives,
         }
     )
+
+
+def _seen_since(old: Evidence | None, new: Evidence) -> Evidence:
+    """Return `new` with the time when its witness was first seen to say the same.
+
+    A witness from before times were kept has none, and keeps none.
+    """
+    if old is None or old.supports != new.supports or old.time == new.time:
+        return new
+    if old.time is not None and new.time is not None and new.time < old.time:
+        return new
+    return new.model_copy(update={"time": old.time})
 
 
 class MergeEvent(Model):

@@ -80,5 +80,13 @@ class ImportFormatError(LineageError):
     """Report a file given to `lineage import` that is none of the known formats."""
 
 
+class DeliveryError(LineageError):
+    """Report an alert that a receiver did not take. `again` tells that waiting may help."""
+
+    def __init__(self, what: str, *, hint: str = "", again: bool = False) -> None:
+        super().__init__(what, hint=hint)
+        self.again = again
+
+
 class RecipeError(LineageError):
     """Report a merge recipe that cannot be read."""

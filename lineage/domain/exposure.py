@@ -38,7 +38,8 @@ class MeasuredDose(Model):
 class Exposure(Model):
     """One descendant of one advisory.
 
-    `depth` counts edges from the marked revision, 0 for itself. `witness` is the parent through
+    `depth` counts edges from the marked revision, 0 for itself, None for what was measured although
+    nothing links it to that. `witness` is the parent through
     which it was reached by the strongest shortest path, None for the marked one; `relation` and
     `evidence` are those of the witness edge. Doses are None where nothing says how much, the bounds
     alone where only these are known; `basis` says where they come from. `tier` says what such a
@@ -53,7 +54,7 @@ class Exposure(Model):
     dose_high: float | None = None
     basis: DoseBasis | None = None
     tier: str | None = None
-    depth: int
+    depth: int | None
     witness: str | None = None
     relation: Relation | None = None
     path: tuple[str, ...] = ()

@@ -96,7 +96,8 @@ class Revision(Model):
 
     `commit` is None for a repo that somebody named and nobody has read; for a local folder it is
     the first 40 hex digits of the folder's model digest. `created_at` is when the repo was made,
-    `modified_at` when this commit was. All times are aware UTC.
+    `modified_at` when this commit was; `first_seen` is when it was first read here, None where
+    that was not kept. All times are aware UTC.
     """
 
     repo: str
@@ -106,6 +107,7 @@ class Revision(Model):
     problem: str | None = None
     created_at: datetime | None = None
     modified_at: datetime | None = None
+    first_seen: datetime | None = None
     time_source: TimeSource = TimeSource.NONE
     author: str | None = None
     downloads: int | None = None

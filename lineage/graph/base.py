@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
@@ -12,7 +13,7 @@ from lineage.domain.derivation import Derivation, MergeEvent, Status
 from lineage.domain.errors import StoreError
 from lineage.domain.revision import Revision
 from lineage.graph import writing
-from lineage.graph.codec import made, micros
+from lineage.graph.codec import made, micros, tensor_key
 from lineage.graph.store import Brief, Counts, DeclaredEdge, Link, Node, Record, RepoState
 from lineage.graph.tables import Transaction
 
@@ -77,6 +78,10 @@ class BaseStore(ABC):
         """Write many revisions without claims; return how many."""
         return self._batches(revisions, self.batch, writing.put_revisions)
 
+    def put_tensors(self, held: Iterable[tuple[str, Collection[str]]]) -> None:
+        """Add digests of tensors that revisions hold."""
+        self._batches(held, self.batch, writing.put_tensors)
+
     def put_state(self, state: RepoState) -> None:
         """Write how far the crawl got with a repo."""
         self._write(lambda tx: tx.save_state(state))
@@ -96,12 +101,14 @@ class BaseStore(ABC):
         """Write merges; the same id again replaces."""
         self._batches(events, self.batch, lambda tx, batch: tx.save_events(batch))
 
-    def import_edges(self, edges: Iterable[DeclaredEdge], where: str) -> int:
+    def import_edges(
+        self, edges: Iterable[DeclaredEdge], where: str, at: datetime | None = None
+    ) -> int:
         """Write declared edges in bulk; return how many were new."""
         return self._batches(
             edges,
             self.import_batch,
-            lambda tx, batch: writing.import_edges(tx, batch, where),
+            lambda tx, batch: writing.import_edges(tx, batch, where, at),
         )
 
     def put_advisory(self, advisory: Advisory) -> None:
@@ -177,8 +184,23 @@ class BaseStore(ABC):
         return self._read(work) if repos else {}
 
     def find_digest(self, digest: str) -> list[str]:
-        """Return ids of revisions with a model digest or a file hash."""
-        return self._read(lambda tx: tx.find_digest(digest))
+        """Return ids of revisions with a digest: of a model, a tensor, a fingerprint or a file."""
+
+        def work(tx: Transaction) -> list[str]:
+            found = set(tx.find_digest(digest))
+            if digest.startswith("blake3:"):
+                found.update(tx.find_tensor(tensor_key(digest)))
+            return sorted(found)
+
+        return self._read(work)
+
+    def unindexed(self, limit: int) -> list[str]:
+        """Return up to `limit` ids of revisions read before digests of tensors were kept."""
+        return self._read(lambda tx: tx.unindexed(limit))
+
+    def all_tensors(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield `(digest, ids)` of all tensors by digest, with bounded memory."""
+        return self._stream(lambda tx: tx.scan_tensors())
 
     def search(self, text: str, limit: int = 20) -> list[str]:
         """Return up to `limit` ids that contain `text` in any case."""

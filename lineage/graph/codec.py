@@ -144,10 +144,27 @@ def load_link(relation: str | None, status: str) -> Link:
 
 
 def digests(revision: Revision) -> list[str]:
-    """Return what a revision can be found by: `blake3:` of its artifacts, `sha256:` of files."""
-    found = {f"blake3:{a.model_digest}" for a in revision.artifacts if a.model_digest}
+    """Return what a revision can be found by: `blake3:` of its artifacts, `sha256:` of files.
+
+    Of an artifact that is the digest of its weights, the one that is blind to casts, and the
+    address of its fingerprint.
+    """
+    found = {
+        f"blake3:{digest}"
+        for a in revision.artifacts
+        for digest in (a.model_digest, a.cast_digest, a.fingerprint)
+        if digest
+    }
     found |= {f"sha256:{f.sha256}" for a in revision.artifacts for f in a.files if f.sha256}
     return sorted(found)
+
+
+def tensor_key(digest: str) -> str:
+    """Return the half of a tensor's digest (`blake3:` or plain hex) that indexes hold.
+
+    128 bits tell any two tensors apart, at half the cost.
+    """
+    return digest.removeprefix("blake3:")[:32]
 
 
 def dump_edge(edge: Derivation) -> str:
@@ -160,9 +177,11 @@ def body_digest(body: str) -> str:
     return hashlib.blake2b(body.encode(), digest_size=16).hexdigest()
 
 
-def imported_body(relation: Relation, where: str) -> str:
+def imported_body(relation: Relation, where: str, at: datetime | None = None) -> str:
     """Return the fields of an edge that a bulk import declares."""
-    evidence = Evidence(kind=EvidenceKind.IMPORT, where=where, detail={"relation": relation.value})
+    evidence = Evidence(
+        kind=EvidenceKind.IMPORT, where=where, detail={"relation": relation.value}, time=at
+    )
     return dump_edge(Derivation(parent="", child="", relation=relation, evidence=(evidence,)))
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 
 from pydantic import JsonValue
 
@@ -78,7 +79,10 @@ def _witness(parent: str, child: str, group: Sequence[Claim]) -> Derivation:
         detail["method"] = methods.pop()
     if len(coefficients) == 1:
         detail["coefficient"] = coefficients.pop()
-    evidence = Evidence(kind=first.source.evidence, where=first.file, detail=detail)
+    times = [claim.first_seen for claim in group if claim.first_seen is not None]
+    since = min(times) if len(times) == len(group) else None
+    kind = first.source.evidence
+    evidence = Evidence(kind=kind, where=first.file, detail=detail, time=since)
     return from_words(Derivation(parent=parent, child=child, evidence=(evidence,)))
 
 
@@ -134,6 +138,58 @@ def without_keys(edge: Derivation, keys: Collection[EvidenceKey]) -> Derivation 
         return None
     left = edge.model_copy(update={"evidence": kept})
     return left if any(e.kind.measured for e in kept) else from_words(left)
+
+
+def as_of(edge: Derivation, time: datetime) -> Derivation | None:
+    """Return an edge with what was seen of it by `time`, None where that is nothing.
+
+    Evidence without a time counts as having been there.
+    """
+    kept = tuple(e for e in edge.evidence if e.time is None or e.time <= time)
+    if len(kept) == len(edge.evidence):
+        return edge
+    if not kept:
+        return None
+    left = edge.model_copy(update={"evidence": kept})
+    return left if any(e.kind.measured for e in kept) else from_words(left)
+
+
+def seen_since(edge: Derivation, old: Derivation | None) -> Derivation:
+    """Return an edge whose measured evidence dates from when the weights first said the same.
+
+    Whichever witness that was then: measuring again must not make a find look new. `old` is the
+    edge with what is to be replaced.
+    """
+    if old is None:
+        return edge
+    evidence = tuple(_first_measured(e, old.evidence) for e in edge.evidence)
+    return edge if evidence == edge.evidence else edge.model_copy(update={"evidence": evidence})
+
+
+def _first_measured(new: Evidence, old: Sequence[Evidence]) -> Evidence:
+    like = [e.time for e in old if e.kind.measured and e.supports == new.supports]
+    if not new.kind.measured or not like:
+        return new
+    times = [time for time in like if time is not None]
+    first = min(times) if len(times) == len(like) else None
+    if first is not None and new.time is not None and new.time <= first:
+        return new
+    return new.model_copy(update={"time": first})
+
+
+def same_claims(new: Iterable[Claim], old: Iterable[Claim]) -> tuple[Claim, ...]:
+    """Return `new` claims, those that were read before with the time when they first were."""
+    times = {_bare(claim): claim.first_seen for claim in old}
+    return tuple(
+        claim.model_copy(update={"first_seen": times[bare]})
+        if (bare := _bare(claim)) in times
+        else claim
+        for claim in new
+    )
+
+
+def _bare(claim: Claim) -> Claim:
+    return claim.model_copy(update={"first_seen": None})
 
 
 def join(

@@ -79,10 +79,12 @@ def _revision(store: Store, repo: str, commit: str) -> str:
 def _digest(store: Store, digest: str) -> list[str]:
     found = store.find_digest(digest)
     if not found:
-        raise UnknownRefError(
-            f"no revision in {store.url} holds {digest}",
-            hint="Digests of models need weights that were read whole: --weights full.",
-        )
+        hint = "Digests of models and tensors need weights that were read whole: --weights full."
+        if digest.startswith("blake3:") and store.unindexed(1):
+            hint += (
+                "\nSome were read before digests of tensors were kept: `lineage infer` adds them."
+            )
+        raise UnknownRefError(f"no revision in {store.url} holds {digest}", hint=hint)
     return found
 
 

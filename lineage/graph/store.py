@@ -35,13 +35,15 @@ class Record:
     """All that one crawl or one folder says of one revision, written in one transaction.
 
     `claims` replace those the store had of this revision. `alias` is the id the repo was asked for
-    under where it now has another.
+    under where it now has another. `tensors` are the digests (hex) of those of its tensors that
+    tell anything, None where nobody looked.
     """
 
     revision: Revision
     claims: tuple[Claim, ...] = ()
     state: RepoState | None = None
     alias: str | None = None
+    tensors: tuple[str, ...] | None = None
 
 
 class DeclaredEdge(NamedTuple):
@@ -131,6 +133,13 @@ class Store(Protocol):
         """
         ...
 
+    def put_tensors(self, held: Iterable[tuple[str, Collection[str]]]) -> None:
+        """Add digests (hex, whole or the first half) of tensors that revisions hold, by id.
+
+        Revisions that do not exist are passed over. What is held already stays.
+        """
+        ...
+
     def put_state(self, state: RepoState) -> None:
         """Write how far the crawl got with a repo that could not be read."""
         ...
@@ -153,8 +162,10 @@ class Store(Protocol):
         """Write merges; the same id again replaces."""
         ...
 
-    def import_edges(self, edges: Iterable[DeclaredEdge], where: str) -> int:
-        """Write declared edges in bulk with `import` evidence naming `where`.
+    def import_edges(
+        self, edges: Iterable[DeclaredEdge], where: str, at: datetime | None = None
+    ) -> int:
+        """Write declared edges in bulk with `import` evidence naming `where`, first seen `at`.
 
         Duplicates are dropped, the first relation named wins; a line from a node to itself makes
         that node and no edge. Edges already there keep what they have. Return how many were new.
@@ -199,7 +210,25 @@ class Store(Protocol):
         ...
 
     def find_digest(self, digest: str) -> list[str]:
-        """Return ids of revisions with `blake3:<model digest>` or a file of `sha256:<hash>`."""
+        """Return ids of revisions with a digest.
+
+        `blake3:` of a whole model, blind to casts or not, of a single tensor or of a fingerprint;
+        `sha256:` of a file.
+        """
+        ...
+
+    def unindexed(self, limit: int) -> list[str]:
+        """Return up to `limit` ids of revisions with artifacts whose tensors were never given.
+
+        An older version read them. Any order.
+        """
+        ...
+
+    def all_tensors(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield `(digest, ids)` of all tensors by digest, with bounded memory.
+
+        The digest is the first half of it, in hex; ids are sorted.
+        """
         ...
 
     def search(self, text: str, limit: int = 20) -> list[str]:

@@ -1,6 +1,7 @@
 """What a store must be able to do inside one transaction; everything else is shared code."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from lineage.domain.advisory import Advisory
@@ -103,7 +104,9 @@ class Transaction(Protocol):
         """Remove edges."""
         ...
 
-    def add_imported(self, rows: Sequence[ImportRow], where: str) -> int:
+    def add_imported(
+        self, rows: Sequence[ImportRow], where: str, at: datetime | None = None
+    ) -> int:
         """Write `(parent, child, relation)` of existing nodes where no edge is; return how many."""
         ...
 
@@ -165,6 +168,22 @@ class Transaction(Protocol):
 
     def find_digest(self, digest: str) -> list[str]:
         """Return ids of revisions that hold a digest, sorted."""
+        ...
+
+    def find_tensor(self, digest: str) -> list[str]:
+        """Return ids of revisions that hold a tensor, sorted; see `codec.tensor_key`."""
+        ...
+
+    def save_tensors(self, held: Mapping[str, Collection[str]]) -> None:
+        """Add the tensors that existing nodes hold, by id."""
+        ...
+
+    def unindexed(self, limit: int) -> list[str]:
+        """Return up to `limit` ids of revisions with artifacts whose tensors were never given."""
+        ...
+
+    def scan_tensors(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield `(digest, ids)` of all tensors by digest, in bounded memory."""
         ...
 
     def search(self, text: str, limit: int) -> list[str]:

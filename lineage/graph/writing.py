@@ -5,66 +5,19 @@ without commit) only while none of its revisions is known; no edge joins a node 
 """
 
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, Relation, merge_derivations
 from lineage.domain.ids import revision_id, split_revision_id
 from lineage.domain.revision import Revision, State
 from lineage.graph import linking
-from lineage.graph.codec import is_known, made, normal_id
+from lineage.graph.codec import dump_revision, is_known, made, normal_id, tensor_key
+from lineage.graph.names import Names
 from lineage.graph.store import Record
 from lineage.graph.tables import Claimant, ImportRow, Pair, Transaction, Version
 
 _CHUNK = 2000  # children relinked at once, so that memory stays bounded
-
-
-class Names:
-    """Tells what names mean: versions and aliases, each read once."""
-
-    def __init__(self, tx: Transaction, repos: Collection[str], *, exist: bool = True) -> None:
-        self.present = tx.aliases(repos)
-        # In a bulk import nothing that is missing has versions unless something was ever read.
-        needed = exist or bool(self.present) or tx.any_known()
-        self._versions = tx.versions({*repos, *self.present.values()}) if needed else {}
-
-    @property
-    def nothing(self) -> bool:
-        """Tell whether every name means itself: none has an alias or a version."""
-        return not self.present and not self._versions
-
-    def canonical(self, repo: str) -> str:
-        """Return the present id of a repo."""
-        return self.present.get(repo, repo)
-
-    def versions(self, repo: str) -> list[Version]:
-        """Return the nodes that `repo` may mean: its own and those of its present id."""
-        own = self._versions.get(repo, [])
-        present = self.present.get(repo)
-        return own if present is None else own + self._versions.get(present, [])
-
-    def known(self, repo: str) -> bool:
-        """Tell whether any revision of a repo is known."""
-        return any(v.known for v in self.versions(repo))
-
-    def exact(self, repo: str, commit: str | None) -> str:
-        """Return the id of one revision: under `repo` if it is there, else the present id."""
-        own = revision_id(repo, commit)
-        if any(v.id == own for v in self._versions.get(repo, [])):
-            return own
-        return revision_id(self.canonical(repo), commit)
-
-    def target(self, repo: str, commit: str | None, child_made: int | None, child: str) -> str:
-        """Return the id on which a claim of `child` lands, whether it exists or not.
-
-        A claim on the child's own repo can only mean an earlier revision; where there is none the
-        child itself is returned.
-        """
-        if linking.pinned(commit):
-            return self.exact(repo, commit)
-        present = self.canonical(repo)
-        if split_revision_id(child)[0] in {repo, present}:
-            return child
-        return linking.land(self.versions(repo), child_made, commit) or present
 
 
 def exact_ids(tx: Transaction, ids: Collection[str]) -> dict[str, str]:
@@ -156,6 +109,10 @@ def replace_measured(
         pair: linking.without_measured(edge) if edge.child in targets else edge
         for pair, edge in old.items()
     }
+    placed = [
+        linking.seen_since(e, old.get((e.parent, e.child))) if e.child in targets else e
+        for e in placed
+    ]
     final = {pair: edge for pair, edge in left.items() if edge is not None}
     final |= {(edge.parent, edge.child): edge for edge in linking.join(placed, final)}
     # Only what differs is written, so that no edge is gone for a moment for readers beside us.
@@ -163,14 +120,16 @@ def replace_measured(
     tx.save_edges([edge for pair, edge in final.items() if edge != old.get(pair)])
 
 
-def import_edges(tx: Transaction, rows: Sequence[ImportRow], where: str) -> int:
+def import_edges(
+    tx: Transaction, rows: Sequence[ImportRow], where: str, at: datetime | None = None
+) -> int:
     """Write declared edges where none is; see `Store.import_edges`."""
     pairs = resolve_pairs(tx, [(parent, child) for parent, child, _ in rows])
     first: dict[Pair, Relation] = {}
     for pair, row in zip(pairs, rows, strict=True):
         if pair[0] != pair[1]:
             first.setdefault(pair, row[2])
-    return tx.add_imported([(p, c, relation) for (p, c), relation in first.items()], where)
+    return tx.add_imported([(p, c, relation) for (p, c), relation in first.items()], where, at)
 
 
 def put_revisions(tx: Transaction, revisions: Sequence[Revision]) -> int:
@@ -188,7 +147,15 @@ def _update(old: Revision, new: Revision) -> Revision:
     fields = {name: getattr(new, name) for name in new.model_fields_set if getattr(new, name)}
     if new.state is State.MENTIONED:
         fields.pop("state", None)
-    return old.model_copy(update=fields)
+    return old.model_copy(update=fields | {"first_seen": _first_seen(old, new)})
+
+
+def _first_seen(old: Revision | None, new: Revision) -> datetime | None:
+    """Return when a revision was first read; that an older version read it has no time."""
+    if old is None or dump_revision(old) is None:
+        return new.first_seen
+    times = old.first_seen, new.first_seen
+    return None if times[0] is None else min(time for time in times if time is not None)
 
 
 def put_record(tx: Transaction, record: Record) -> None:
@@ -201,11 +168,25 @@ def put_record(tx: Transaction, record: Record) -> None:
     placed = _own_name(tx, revision)
     if placed is None:
         return
-    said = tx.claims([placed.id, placed.repo])
-    before = linking.claim_keys(claim for claims in said.values() for claim in claims)
+    said = [claim for claims in tx.claims([placed.id, placed.repo]).values() for claim in claims]
+    before = linking.claim_keys(said)
+    old = tx.load([placed.id]).get(placed.id)
+    placed = placed.model_copy(update={"first_seen": _first_seen(old, placed)})
     _place(tx, placed)
-    tx.save_claims(placed.id, record.claims)
+    tx.save_claims(placed.id, linking.same_claims(record.claims, said))
+    if record.tensors is not None:
+        tx.save_tensors({placed.id: [tensor_key(digest) for digest in record.tensors]})
     _relink(tx, [placed.id], {placed.id: before})
+
+
+def put_tensors(tx: Transaction, held: Sequence[tuple[str, Collection[str]]]) -> None:
+    """Add digests of tensors; see `Store.put_tensors`."""
+    names = exact_ids(tx, {name for name, _ in held})
+    found: dict[str, set[str]] = {}
+    for name, digests in held:
+        if name in names:
+            found.setdefault(names[name], set()).update(map(tensor_key, digests))
+    tx.save_tensors(found)
 
 
 def _own_name(tx: Transaction, revision: Revision) -> Revision | None:

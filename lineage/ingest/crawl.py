@@ -15,6 +15,7 @@ from lineage.ingest.events import CrawlReport, Event, OnEvent, Problem, ignore
 from lineage.ingest.executor.base import Executor
 from lineage.ingest.executor.inline import InlineExecutor
 from lineage.ingest.reading import REFUSALS, Job, Outcome, SourceSpec, open_source, read_listing
+from lineage.ingest.seen import seen_now
 from lineage.ingest.vault import Vault
 
 _DEPTH = {"none": 0, "sample": 1, "full": 2}
@@ -144,7 +145,8 @@ class _Writer:
             first.message if first else "",
         )
         alias = outcome.renamed_from if outcome.renamed_from != revision.repo else None
-        self._store.put_record(Record(revision, outcome.claims, state, alias))
+        record = Record(revision, outcome.claims, state, alias, outcome.tensors)
+        self._store.put_record(seen_now(record))
         self._written.append(revision.id)
         self._tell("read", revision.id)
 

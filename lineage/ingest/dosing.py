@@ -32,9 +32,10 @@ class Doser:
     """Measure doses: a callable `(sources, targets)` that gives `MeasuredDose`s.
 
     A target is measured when it and the sources have fingerprints in `vault` and it holds one set
-    of weights only: of several another might hold the source. What a fine-tune adds counts as its
-    own, so that its dose is what its parents brought. At most `limit` targets are measured, for
-    each takes about a second; `skipped` counts the others.
+    of weights only, for of several another might hold the source, and shares a measured ancestor
+    with the sources, without which their changes cannot be compared. What a fine-tune adds counts
+    as its own, so that its dose is what its parents brought. At most `limit` targets are measured,
+    for each takes about a second; `skipped` counts the others.
     """
 
     def __init__(self, store: Store, vault: Vault, *, limit: int = 100) -> None:
@@ -83,6 +84,9 @@ class Doser:
 
         line = ancestors(self._store, [target, *sources], statuses=SHOWN).nodes
         above = ancestors(self._store, [target], statuses=SHOWN).nodes
+        kin = ancestors(self._store, sources, statuses=SHOWN).nodes
+        if not above.keys() & kin.keys() - {target}:
+            return  # nothing in common to compare along: a zero would say nothing
         read, _ = subjects_of(self._store, self._vault, ignore, only=set(line))
         subjects = [replace(s, load=partial(self._load, s.key)) for s in read]
         asked = [_asked(source, target) for source in sources if source not in above]

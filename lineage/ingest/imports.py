@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
@@ -23,6 +24,7 @@ from lineage.hub.modeljson import revision_and_claims
 from lineage.ingest.events import Event, ImportReport, OnEvent, Problem, ignore
 from lineage.ingest.osv import import_osv, is_osv
 from lineage.ingest.restore import restore
+from lineage.ingest.seen import seen_now
 
 _COLUMNS = (("parent", "child", "relation"), ("source", "target", "relations"))
 _REPORT_EVERY = 10_000
@@ -77,7 +79,7 @@ def _dispatch(store: Store, path: Path, text: TextIO, tally: "_Tally") -> Import
         if parent in names and child in names:
             rows = csv.DictReader(text, fieldnames=names)
             edges = _edges(rows, (parent, child, relation), tally)
-            return tally.report(edges=store.import_edges(edges, path.name))
+            return tally.report(edges=store.import_edges(edges, path.name, datetime.now(UTC)))
     raise ImportFormatError(
         f"{path} is none of the files that can be imported",
         hint="Give CSV with the columns parent,child,relation; Hub models; OSV; or an export.",
@@ -139,7 +141,7 @@ def _import_models(store: Store, lines: Iterable[str], tally: _Tally) -> ImportR
             found = _model(line, tally)
             if found is not None:
                 revision, said = found
-                store.put_record(Record(revision, said))
+                store.put_record(seen_now(Record(revision, said)))
                 revisions += 1
                 claims += len(said)
         tally.line()

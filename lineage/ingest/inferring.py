@@ -13,6 +13,8 @@ from lineage.graph.store import Store
 from lineage.infer.scan import scan
 from lineage.infer.types import Findings, Subject
 from lineage.ingest.events import Event, InferReport, OnEvent, Problem, ignore
+from lineage.ingest.seen import measured_now
+from lineage.ingest.tensors import index_tensors
 from lineage.ingest.vault import Vault
 
 
@@ -29,8 +31,11 @@ def infer(
 
     With `revisions` only those are compared, each against all; measured evidence into them is
     replaced and edges from them to older finds are added. Without, all are compared and all
-    measured evidence is replaced. `device` is `auto`, `cpu` or `cuda`.
+    measured evidence is replaced, and digests of tensors that an older version did not keep are
+    taken from the fingerprints. `device` is `auto`, `cpu` or `cuda`.
     """
+    if revisions is None:
+        index_tensors(store, vault, on_event)
     subjects, problems = subjects_of(store, vault, on_event)
     new = None if revisions is None else set(revisions)
     if new is not None and not new & {s.revision for s in subjects}:
@@ -43,8 +48,9 @@ def infer(
         subjects, new=new, device=device, ignore_claims=ignore_claims, on_progress=progress
     )
     fresh = {s.revision for s in subjects} if new is None else new
-    store.replace_measured([d for d in findings.derivations if d.child in fresh], fresh)
-    store.put_derivations(d for d in findings.derivations if d.child not in fresh)
+    found = measured_now(findings.derivations)
+    store.replace_measured([d for d in found if d.child in fresh], fresh)
+    store.put_derivations(d for d in found if d.child not in fresh)
     store.put_events(findings.events)
     _write_kin(store, findings, fresh)
     for note in findings.notes:

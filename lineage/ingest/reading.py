@@ -20,6 +20,7 @@ from lineage.fingerprint.types import VERSION, Fingerprint
 from lineage.hub.claims import from_metadata
 from lineage.hub.source import Listing, Snapshot, Source
 from lineage.ingest.events import Problem
+from lineage.ingest.tensors import telling_digests
 from lineage.ingest.vault import Vault
 from lineage.weights.layout import ArtifactSpec, group
 from lineage.weights.open import open_reader
@@ -78,7 +79,8 @@ class Job:
 class Outcome:
     """What came of one listing: a revision with its claims, or the problem that prevented it.
 
-    A revision may come with a problem, where some of its files could not be read.
+    A revision may come with a problem, where some of its files could not be read. `tensors` are the
+    digests of those of its tensors that tell anything.
     """
 
     listing: Listing
@@ -87,12 +89,19 @@ class Outcome:
     renamed_from: str | None = None
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    tensors: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=8)
 def open_source(spec: SourceSpec) -> Source:
     """Return this process's source of `spec`: one connection pool for all its work."""
     return spec.open()
+
+
+def close_source(spec: SourceSpec) -> None:
+    """Close this process's source of `spec`: the next use opens another that knows nothing yet."""
+    open_source(spec).close()
+    open_source.cache_clear()
 
 
 @lru_cache(maxsize=8)
@@ -131,6 +140,7 @@ class _Reading:
         self._by_path = {file.path: file for file in snapshot.files}
         self._problems: list[Problem] = []
         self._claims = list(snapshot.claims)
+        self._tensors: set[str] = set()
 
     def outcome(self, listing: Listing) -> Outcome:
         revision = self._snapshot.revision
@@ -157,6 +167,7 @@ class _Reading:
             self._snapshot.renamed_from or listing.renamed_from,
             tuple(self._problems),
             self._snapshot.notes,
+            tuple(sorted(self._tensors)),
         )
 
     def _measured(self, spec: ArtifactSpec, plain: Artifact) -> Artifact:
@@ -169,6 +180,7 @@ class _Reading:
         except WeightFormatError as error:
             return self._broken(plain, str(error))
         made = loads(self._vault.get(address))
+        self._tensors |= telling_digests(made)
         revision = self._snapshot.revision
         found = from_metadata(revision.repo, made.format, spec.name, made.metadata)
         self._claims.extend(self._source.settle(revision, found))

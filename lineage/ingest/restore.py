@@ -1,5 +1,6 @@
 """Read our own export back: nothing that it holds is lost."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
@@ -19,6 +20,7 @@ from lineage.graph.store import Record, RepoState, Store
 from lineage.ingest.events import Event, ImportReport, OnEvent, Problem
 
 _BATCH = 1_000
+_HALF = re.compile(r"[0-9a-f]{32}")
 _DERIVED = ("id", "status", "confidence", "p_value")  # written for readers, known from the rest
 M = TypeVar("M", bound=Model)
 
@@ -72,6 +74,7 @@ class _Restore:
             advisories += 1
         for item in self._items("states.item"):
             self._state(item)
+        self._tensors()
         return ImportReport(edges, revisions, claims, advisories, tuple(self._problems))
 
     def _items(self, prefix: str) -> Iterator[dict[str, Any]]:
@@ -128,6 +131,20 @@ class _Restore:
             )
         except (KeyError, ValueError, TypeError) as error:
             self._problem(f"the state of {item.get('repo')}", str(error))
+
+    def _tensors(self) -> None:
+        held: dict[str, list[str]] = {}
+        for number, item in enumerate(self._items("tensors.item"), 1):
+            digest, names = item.get("digest"), item.get("revisions")
+            if not isinstance(digest, str) or not _HALF.fullmatch(digest):
+                self._problem("a tensor", f"{str(digest)[:100]!r} is no digest")
+                continue
+            for name in names if isinstance(names, list) else ():
+                held.setdefault(str(name), []).append(digest)
+            if number % _BATCH == 0:
+                self._store.put_tensors(held.items())
+                held = {}
+        self._store.put_tensors(held.items())
 
     def _validated(self, make: Callable[[Any], M], value: Any, subject: str) -> M | None:
         try:

@@ -8,6 +8,7 @@ from lineage.domain.derivation import Derivation
 from lineage.domain.exposure import Exposure, ExposureStatus, Impact
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
+from lineage.graph.asof import as_of as graph_as_of
 from lineage.graph.refs import fixed
 from lineage.graph.store import Brief, Node, Store
 from lineage.propagate.advisories import current, get
@@ -40,8 +41,11 @@ def impact(
     with `gauge` they are measured in the weights where it can, which overrides the prediction and
     clears (`not_affected`) what provably holds next to nothing. A withdrawn advisory exposes
     nothing. Sorted by status, downloads (most first), depth and id. With `limit` at most so many
-    are given and `complete` says whether that is all. Raises UnknownRefError.
+    are given and `complete` says whether that is all. With `as_of` the graph too is read as it
+    stood then. Raises UnknownRefError.
     """
+    if as_of is not None:
+        store = graph_as_of(store, as_of)
     advisory = get(store, advisory_id, as_of)
     adjacency = Adjacency(store)
     with held():
@@ -122,7 +126,8 @@ def _all(
 
 
 def _place(exposure: Exposure) -> tuple[int, int, int, str]:
-    return _ORDER[exposure.status], -(exposure.downloads or 0), exposure.depth, exposure.id
+    depth = exposure.depth or 0
+    return _ORDER[exposure.status], -(exposure.downloads or 0), depth, exposure.id
 
 
 def _with_fixed(
@@ -139,7 +144,7 @@ def _fixed(exposure: Exposure) -> Exposure:
 
 def _later(revision: Revision) -> Exposure:
     """Return the exposure of a later revision of a marked repo: none, since it was fixed."""
-    owner = _owner(revision.id, revision.author)
+    owner = owner_of(revision.id, revision.author)
     return Exposure(
         id=revision.id, status=ExposureStatus.FIXED, reason=_FIXED, depth=0,
         downloads=revision.downloads, owner=owner, created_at=revision.created_at,
@@ -207,11 +212,12 @@ def _exposure(brief: Brief, path: tuple[str, ...], edge: Derivation | None, case
         path=path,
         evidence=edge.evidence if edge else (),
         downloads=brief.downloads,
-        owner=_owner(path[-1], brief.author),
+        owner=owner_of(path[-1], brief.author),
         created_at=brief.created_at,
     )
 
 
-def _owner(name: str, author: str | None) -> str | None:
+def owner_of(name: str, author: str | None) -> str | None:
+    """Return whom to tell of a revision: the owner of its repo, else its author."""
     repo, _ = split_revision_id(name)
     return repo.partition("/")[0] if "/" in repo else author

@@ -148,6 +148,29 @@ class ShowDocument(Model):
     complete: bool = True
 
 
+class TensorDocument(Model):
+    """A tensor of an artifact. `digest` is None where the weights were not read whole.
+
+    `telling` is False for what is equal everywhere (constants, masks): nothing is found by it.
+    """
+
+    revision: str
+    artifact: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str | None
+    telling: bool
+
+
+class TensorsDocument(Model):
+    """`show --tensors`."""
+
+    ref: str
+    tensors: tuple[TensorDocument, ...]
+    complete: bool = True
+
+
 class AdvisoryDocument(Model):
     """An advisory as it stands, and how it came to that."""
 
@@ -236,11 +259,19 @@ class ExportedRevision(RevisionDocument):
     claims: tuple[Claim, ...] = ()
 
 
+class ExportedTensor(Model):
+    """A tensor by the first half of its digest, in hex, and the ids of revisions that hold it."""
+
+    digest: str
+    revisions: tuple[str, ...]
+
+
 class ExportDocument(Model):
     """`export --format json`: the whole store, to be read by `import` without loss.
 
     Each item of a list stands on a line of its own, so that a reader needs no more memory than
-    one item takes. `states` and `aliases` are the crawl's progress and the old names of repos.
+    one item takes. `states` and `aliases` are the crawl's progress and the old names of repos. A
+    tensor that very many hold is there several times, each with others.
     """
 
     format: Literal["lineage-export"]
@@ -250,6 +281,7 @@ class ExportDocument(Model):
     events: tuple[MergeEvent, ...]
     advisories: tuple[Advisory, ...]
     states: tuple[RepoStateDocument, ...]
+    tensors: tuple[ExportedTensor, ...]
     aliases: dict[str, str]
     complete: bool
 

@@ -11,6 +11,7 @@ from lineage.report.documents import (
     ExplainDocument,
     PathDocument,
     ReachDocument,
+    TensorsDocument,
 )
 from lineage.report.text import moment, short
 
@@ -147,3 +148,13 @@ def _pairs(values: object) -> str | None:
     return ", ".join(
         f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items()
     )
+
+
+def tensors_answer(document: TensorsDocument) -> Answer:
+    """List tensors with their digests."""
+    columns = ("revision", "artifact", "name", "dtype", "shape", "digest", "telling")
+    rows = [
+        (t.revision, t.artifact, t.name, t.dtype, "x".join(map(str, t.shape)), t.digest, t.telling)
+        for t in document.tensors
+    ]
+    return Answer(document, (Table(columns, rows, empty="no weights of it were read"),))

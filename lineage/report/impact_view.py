@@ -79,7 +79,8 @@ def how_text(exposure: Exposure) -> str:
         return exposure.reason
     relation = exposure.relation.value.replace("_", " ") if exposure.relation else "descends"
     word = "descends from" if relation in ("descends", "unknown") else f"{relation} of"
-    far = f", {exposure.depth} edges away" if exposure.depth > 1 else ""
+    depth = exposure.depth or 0
+    far = f", {depth} edges away" if depth > 1 else ""
     said = "" if exposure.status is ExposureStatus.AFFECTED else f"; {exposure.reason}"
     return f"{word} {split_revision_id(exposure.witness)[0]}{far}{said}"
 
@@ -88,9 +89,9 @@ def _place(exposure: Exposure) -> tuple[int, bool, int, int, str]:
     """Act on the marked ones first, then on what is used most."""
     return (
         _ORDER[exposure.status],
-        exposure.depth > 0,
+        exposure.depth != 0,
         -(exposure.downloads or 0),
-        exposure.depth,
+        exposure.depth or 0,
         exposure.id,
     )
 

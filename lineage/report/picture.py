@@ -1,6 +1,7 @@
 """A picture of what an advisory exposes, as SVG and as DOT."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TextIO
 from xml.sax.saxutils import escape
 
@@ -34,8 +35,14 @@ def impact_of(answer: Answer, what: str) -> Impact:
 
 
 def drawn(impact: Impact) -> list[Exposure]:
-    """Return the exposures that a picture has room for: all, or the nearest with most downloads."""
-    nearest = sorted(impact.exposures, key=lambda e: (e.depth, -(e.downloads or 0), e.id))
+    """Return the exposures that a picture has room for: all, or the nearest with most downloads.
+
+    What nothing links to the marked ones has no place in it.
+    """
+    linked = [
+        (e.depth, -(e.downloads or 0), e.id, e) for e in impact.exposures if e.depth is not None
+    ]
+    nearest = [e for *_, e in sorted(linked, key=itemgetter(0, 1, 2))]
     return nearest[:MOST_NODES]
 
 

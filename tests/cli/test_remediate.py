@@ -229,3 +229,10 @@ def test_mergekit_runs_the_recipes_and_the_poison_is_gone(
         name = step["id"].partition("@")[0]
         left = merge(step["stop_gap"], work / "gap" / name)
         assert poison(work / name) - left == pytest.approx(step["stop_gap_dose"], abs=0.01)
+    remade = command.json("job", "add", str(work / "remade"))["revisions"]
+    assert len(remade) == len(made)
+    exposures = command.json("impact", "impact", "ACME-1", expect=1)["exposures"]
+    found = {e["id"]: e for e in exposures}
+    for name in remade:
+        assert found[name]["status"] == "not_affected"
+        assert -0.1 < found[name]["dose_low"] <= found[name]["dose_high"] < 0.1

@@ -184,6 +184,7 @@ def everything(store: Store) -> dict[str, object]:
         "revisions": list(store.all_revisions()), "edges": list(store.all_derivations()),
         "claims": list(store.all_claims()), "events": list(store.all_events()),
         "states": store.states(), "aliases": store.aliases(),
+        "tensors": list(store.all_tensors()), "unindexed": store.unindexed(9),
         "advisories": store.advisories(), "counts": store.counts(),
     }  # fmt: skip
 
@@ -224,6 +225,6 @@ def fill_records(store: Store, time: datetime) -> None:
     store.put_events([MergeEvent(id="e", child="q", recipe="a: 1\nb: '2'\n")])
     store.put_state(RepoState("o/gone", None, "none", time, "gone", 'said "404",\n'))
     artifact = Artifact(name="a", format="gguf", model_digest="ab" * 32)
-    store.put_revisions(
-        [Revision(repo="w", commit="1" * 40, created_at=time, artifacts=(artifact,))]
-    )
+    weights = Revision(repo="w", commit="1" * 40, created_at=time, artifacts=(artifact,))
+    store.put_revisions([weights, weights.model_copy(update={"repo": "x"})])
+    store.put_tensors([(weights.id, ["c" * 64, "d" * 64])])

@@ -17,6 +17,8 @@ from lineage.graph.store import Store
 
 _SHARED_BODIES = 20_000  # distinct edge bodies remembered; what comes later is written out
 
+_ALL = 1 << 40
+
 Row = Callable[[Sequence[Any]], Any]
 
 
@@ -44,6 +46,7 @@ class _Files:
 
     def write(self) -> list[str]:
         self._revisions()
+        self._tensors()
         self._claims()
         self._edges()
         self._records()
@@ -74,7 +77,8 @@ class _Files:
 
     def _revisions(self) -> None:
         digests: dict[str, int] = {}
-        header = "key:ID(revision),id,state,made:long,artifacts:long,body,:LABEL"
+        header = "key:ID(revision),id,state,made:long,artifacts:long,body,indexed:boolean,:LABEL"
+        unindexed = set(self._store.unindexed(_ALL))
         with (
             self._file("nodes", "revisions", header) as write,
             self._file(
@@ -83,11 +87,23 @@ class _Files:
         ):
             for revision in self._store.all_revisions():
                 key = self._keys[revision.id] = self._key()
-                write(_revision_row(key, revision))
+                indexed = bool(revision.artifacts) and revision.id not in unindexed
+                write(_revision_row(key, revision, indexed=indexed))
                 for digest in codec.digests(revision):
                     hold((key, digests.setdefault(digest, len(digests))))
         rows = ((number, digest, "Digest") for digest, number in digests.items())
         self._nodes("digests", ":ID(digest),value,:LABEL", rows)
+
+    def _tensors(self) -> None:
+        header = ":START_ID(revision),:END_ID(tensor)"
+        with (
+            self._file("nodes", "tensors", ":ID(tensor),value,:LABEL") as write,
+            self._file("relationships=HAS", "has", header) as has,
+        ):
+            for number, (digest, ids) in enumerate(self._store.all_tensors()):
+                write((number, digest, "Tensor"))
+                for name in ids:
+                    has((self._keys[name], number))
 
     def _claims(self) -> None:
         header = ":ID(claim),position:long,target,pin,body,:LABEL"
@@ -141,7 +157,7 @@ class _Files:
         )
 
 
-def _revision_row(key: int, revision: Revision) -> tuple[Any, ...]:
+def _revision_row(key: int, revision: Revision, *, indexed: bool) -> tuple[Any, ...]:
     labels = ["Revision"]
     labels += ["Mentioned"] if revision.state is State.MENTIONED else []
     labels += ["Known"] if codec.is_known(revision) else []
@@ -152,5 +168,6 @@ def _revision_row(key: int, revision: Revision) -> tuple[Any, ...]:
         codec.made(revision),
         len(revision.artifacts),
         codec.dump_revision(revision),
+        "true" if indexed else None,
         ";".join(labels),
     )

@@ -26,7 +26,13 @@ _FIRST = (
     "CALL db.awaitIndexes(300)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# Tensors that revisions hold; a revision without `indexed` was read before this was kept.
+_TENSORS = (
+    "CREATE CONSTRAINT tensor_value IF NOT EXISTS FOR (n:Tensor) REQUIRE n.value IS UNIQUE",
+    "CALL db.awaitIndexes(300)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TENSORS)
 """Statements that bring a store from version i to i + 1.
 
 Each must be repeatable: the server allows no schema change beside data in one transaction, so the

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 import neo4j
@@ -115,14 +116,16 @@ class Neo4jStore(BaseStore):
         with self._explained(), self._session(neo4j.WRITE_ACCESS) as session:
             return session.execute_write(run)
 
-    def import_edges(self, edges: Iterable[DeclaredEdge], where: str) -> int:
+    def import_edges(
+        self, edges: Iterable[DeclaredEdge], where: str, at: datetime | None = None
+    ) -> int:
         """Write declared edges in bulk; return how many were new."""
         cache = KeyCache()
 
         def work(tx: Transaction, batch: list[DeclaredEdge]) -> int:
             if isinstance(tx, Neo4jTransaction):
                 tx.use(cache)
-            return writing.import_edges(tx, batch, where)
+            return writing.import_edges(tx, batch, where, at)
 
         return self._batches(edges, self.import_batch, work)
 

@@ -1,6 +1,7 @@
 """A transaction's primitives in Cypher: constant statements, values as parameters only."""
 
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from typing import Any, LiteralString
 
 from lineage.domain.claim import Claim
@@ -8,7 +9,7 @@ from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
 from lineage.graph.neo4j.keycache import KeyCache
-from lineage.graph.neo4j.records import Records
+from lineage.graph.neo4j.tensors import Tensors
 from lineage.graph.neo4j.walks import Walks
 from lineage.graph.store import Counts
 from lineage.graph.tables import ImportRow, Pair, Version
@@ -29,7 +30,7 @@ _MERGE: LiteralString = (
 )
 
 
-class Neo4jTransaction(Records, Walks):
+class Neo4jTransaction(Tensors, Walks):
     """Primitives on a driver's transaction; see `tables.Transaction`."""
 
     _cache: KeyCache | None = None  # undated nodes only: times come from the server
@@ -155,6 +156,7 @@ class Neo4jTransaction(Records, Walks):
         """Remove nodes that have no edges, with their claims and digests."""
         rows = sorted(ids)
         self._forget_digests(rows)
+        self.drop_tensors(rows)
         self.many(
             "UNWIND $rows AS id MATCH (:Revision {id: id})-[:SAYS]->(c) DETACH DELETE c", rows
         )
@@ -223,7 +225,9 @@ class Neo4jTransaction(Records, Walks):
             sorted(pairs),
         )
 
-    def add_imported(self, rows: Sequence[ImportRow], where: str) -> int:
+    def add_imported(
+        self, rows: Sequence[ImportRow], where: str, at: datetime | None = None
+    ) -> int:
         """Write `(parent, child, relation)` of existing nodes where no edge is; return how many."""
         missing = {name for row in rows for name in row[:2] if name not in self._keys}
         if missing:
@@ -239,7 +243,7 @@ class Neo4jTransaction(Records, Walks):
             fields = {
                 "status": Status.DECLARED.value,
                 "relation": relation.value,
-                "shared": self._shared_id(codec.imported_body(relation, where)),
+                "shared": self._shared_id(codec.imported_body(relation, where, at)),
             }
             # An edge at a node made just now cannot be there yet: no look for it is needed.
             fresh = [link for link in links if link[0] in made or link[1] in made]

@@ -3,6 +3,7 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import chain, count, islice
 from operator import itemgetter
 
@@ -34,9 +35,12 @@ class FirstLoad:
     wait there, too (9 bytes each), so that they are written in their order.
     """
 
-    def __init__(self, connection: sqlite3.Connection, where: str) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, where: str, at: datetime | None = None
+    ) -> None:
         self._db = connection
         self._where = where
+        self._at = at
         # By every spelling met; a new one gets the next number as it is looked up.
         self._keys: defaultdict[str, int] = defaultdict(count(1).__next__)
         self._relations: dict[Relation, int] = {}
@@ -44,14 +48,16 @@ class FirstLoad:
         self._codes: list[npt.NDArray[np.int8]] = [np.zeros(0, np.int8)]  # their relations
 
     @classmethod
-    def begin(cls, connection: sqlite3.Connection, where: str) -> "FirstLoad | None":
+    def begin(
+        cls, connection: sqlite3.Connection, where: str, at: datetime | None = None
+    ) -> "FirstLoad | None":
         """Drop the indexes that slow a load down; return None if the store is not empty."""
         sql = "SELECT EXISTS (SELECT 1 FROM node) OR EXISTS (SELECT 1 FROM alias)"
         if connection.execute(sql).fetchone()[0]:
             return None
         for name in BULK_INDEXES:
             connection.execute(f"DROP INDEX {name}")
-        return cls(connection, where)
+        return cls(connection, where, at)
 
     def add(self, rows: Sequence[ImportRow]) -> None:
         """Write the nodes that rows name and take their edges."""
@@ -107,7 +113,7 @@ class FirstLoad:
         """Write the edges, of equal ones the first; build the indexes; return how many edges."""
         edges, first = np.unique(np.concatenate(self._edges), return_index=True)
         codes = np.concatenate(self._codes)[first]
-        bodies = [codec.imported_body(relation, self._where) for relation in self._relations]
+        bodies = [codec.imported_body(relation, self._where, self._at) for relation in self._relations]
         shared = np.array([shared_body(self._db, body) for body in bodies], np.int64)
         for start in range(0, len(edges), _SLICE):
             part = edges[start : start + _SLICE]

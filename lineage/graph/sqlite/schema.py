@@ -80,6 +80,24 @@ CREATE TABLE advisory (
 ) STRICT, WITHOUT ROWID;
 """
 
+# A tensor is known by the first half of its digest, without an index by node: what a commit holds
+# does not change, so that rows are hardly ever removed. `indexed` tells nodes read before this was
+# kept, whose other digests are taken from their bodies.
+_TENSORS = """
+CREATE TABLE tensor (
+  digest BLOB NOT NULL,
+  node INTEGER NOT NULL REFERENCES node(key),
+  PRIMARY KEY (digest, node)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE node ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX node_unindexed ON node(key) WHERE artifacts > 0 AND indexed = 0;
+INSERT OR IGNORE INTO digest
+SELECT 'blake3:' || json_extract(a.value, p.path), n.key
+FROM node n JOIN json_each(n.body, '$.artifacts') a
+JOIN (SELECT '$.fingerprint' AS path UNION ALL SELECT '$.cast_digest') p
+WHERE n.artifacts > 0 AND json_extract(a.value, p.path) IS NOT NULL;
+"""
+
 BULK_INDEXES = {
     "node_id": "CREATE UNIQUE INDEX node_id ON node(id)",
     "edge_by_parent": "CREATE INDEX edge_by_parent ON edge(parent, child, status)",
@@ -89,7 +107,7 @@ BULK_INDEXES = {
 STATUSES = list(Status)
 """Statuses by the number that stands for them in the table of edges."""
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+MIGRATIONS: tuple[str, ...] = (_FIRST, _TENSORS)
 """SQL that brings a store from version i to i + 1."""
 
 

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -88,17 +89,19 @@ class SqliteStore(BaseStore):
             connection.execute("BEGIN")
             yield from scan(SqliteTransaction(connection))
 
-    def import_edges(self, edges: Iterable[DeclaredEdge], where: str) -> int:
+    def import_edges(
+        self, edges: Iterable[DeclaredEdge], where: str, at: datetime | None = None
+    ) -> int:
         """Write declared edges in bulk; return how many were new."""
         with self._lock:
             usual = self._connection.execute("PRAGMA cache_size").fetchone()[0]
             self._connection.execute(f"PRAGMA cache_size = {-_IMPORT_CACHE_KIB:d}")
             try:
-                return self._imported(iter(edges), where)
+                return self._imported(iter(edges), where, at)
             finally:
                 self._connection.execute(f"PRAGMA cache_size = {usual:d}")
 
-    def _imported(self, rows: Iterator[DeclaredEdge], where: str) -> int:
+    def _imported(self, rows: Iterator[DeclaredEdge], where: str, at: datetime | None) -> int:
         # Brings numpy, which nothing else here needs: `lineage descendants` starts without.
         from lineage.graph.sqlite.firstload import FirstLoad
 
@@ -106,13 +109,13 @@ class SqliteStore(BaseStore):
 
         def work(tx: Transaction) -> tuple[int, bool]:
             new = 0
-            load = FirstLoad.begin(self._connection, where)
+            load = FirstLoad.begin(self._connection, where, at)
             for _ in range(0, self.import_batch, _IMPORT_SLICE):
                 part = list(islice(rows, _IMPORT_SLICE))
                 if part and load:
                     load.add(part)
                 elif part:
-                    new += writing.import_edges(tx, part, where)
+                    new += writing.import_edges(tx, part, where, at)
                 if len(part) < _IMPORT_SLICE:
                     break
             if load:

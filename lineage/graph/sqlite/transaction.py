@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
-from lineage.graph.sqlite.records import Records
 from lineage.graph.sqlite.schema import STATUSES, shared_body
+from lineage.graph.sqlite.tensors import Tensors
 from lineage.graph.store import Brief, Counts, Link, Node
 from lineage.graph.tables import ImportRow, Pair, Version
 
@@ -18,7 +19,7 @@ JOIN node p ON p.key = e.parent JOIN node c ON c.key = e.child LEFT JOIN shared 
 """
 
 
-class SqliteTransaction(Records):
+class SqliteTransaction(Tensors):
     """Primitives on a connection inside a transaction; see `tables.Transaction`."""
 
     def _pairs(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, int, int]]:
@@ -129,6 +130,7 @@ class SqliteTransaction(Records):
             key = self._key(name)
             self._db.execute("DELETE FROM claim WHERE child = ?", (key,))
             self._db.execute("DELETE FROM digest WHERE node = ?", (key,))
+            self.drop_tensors(key)
             self._db.execute("DELETE FROM node WHERE key = ?", (key,))
             self._keys.pop(name, None)
 
@@ -199,10 +201,12 @@ class SqliteTransaction(Records):
             [(child, parent) for _, parent, child in self._pairs(pairs)],
         )
 
-    def add_imported(self, rows: Sequence[ImportRow], where: str) -> int:
+    def add_imported(
+        self, rows: Sequence[ImportRow], where: str, at: datetime | None = None
+    ) -> int:
         """Write `(parent, child, relation)` of existing nodes where no edge is; return how many."""
         shared = {
-            relation: shared_body(self._db, codec.imported_body(relation, where))
+            relation: shared_body(self._db, codec.imported_body(relation, where, at))
             for relation in {row[2] for row in rows}
         }
         status = STATUSES.index(Status.DECLARED)

@@ -7,7 +7,14 @@ from typing import TextIO
 from lineage.domain.base import Model
 from lineage.domain.claim import Claim
 from lineage.graph.store import RepoState, Store
-from lineage.report.documents import EdgeDocument, ExportedRevision, RepoStateDocument
+from lineage.report.documents import (
+    EdgeDocument,
+    ExportedRevision,
+    ExportedTensor,
+    RepoStateDocument,
+)
+
+_MOST_HOLDERS = 1_000  # of one item
 
 
 def export_json(store: Store, out: TextIO) -> None:
@@ -26,6 +33,8 @@ def export_json(store: Store, out: TextIO) -> None:
     out.write('],\n"states": [')
     states = store.states()
     _items((_dump(_state(states[repo])) for repo in sorted(states)), out)
+    out.write('],\n"tensors": [')
+    _items(_tensors(store), out)
     out.write('],\n"aliases": ')
     out.write(json.dumps(store.aliases(), sort_keys=True))
     out.write(',\n"complete": true}\n')
@@ -42,6 +51,14 @@ def _items(items: Iterable[str], out: TextIO) -> None:
         out.write(item)
         before = ",\n"
     out.write("\n")
+
+
+def _tensors(store: Store) -> Iterator[str]:
+    """Yield tensors with who holds them; what very many hold in several items."""
+    for digest, ids in store.all_tensors():
+        for start in range(0, len(ids), _MOST_HOLDERS):
+            held = tuple(ids[start : start + _MOST_HOLDERS])
+            yield _dump(ExportedTensor(digest=digest, revisions=held))
 
 
 def _revisions(store: Store) -> Iterator[str]:

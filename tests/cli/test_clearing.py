@@ -1,0 +1,115 @@
+"""What nothing links to an advisory: siblings, remade models and whatever is asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cli.family import Command
+from tests.cli.test_doses import Weights, plus, write
+
+
+def random(seed: int, size: float) -> Weights:
+    """Of enough tensors to tell how far coefficients scatter between them."""
+    rng = np.random.default_rng(seed)
+    shapes = [(64, 64)] * 24 + [(256, 64), (64, 256)]
+    return {
+        f"layers.{i}.weight": (size * rng.standard_normal(s)).astype(np.float32)
+        for i, s in enumerate(shapes)
+    }
+
+
+@pytest.fixture
+def added(tmp_path: Path) -> Command:
+    """A base, three tunes, a merge with the first of them, one without, and a stranger."""
+    root = tmp_path / "models"
+    base = random(0, 1.0)
+    tunes = [plus(base, random(seed, 0.02)) for seed in (1, 2, 3)]
+    write(root, "base", base, 1)
+    for day, tune in enumerate(tunes, 2):
+        write(root, f"tune{day - 1}", tune, day)
+    mean = {n: (0.5 * tunes[1][n] + 0.5 * tunes[2][n]).astype("float32") for n in base}
+    poisoned = {n: (0.5 * tunes[0][n] + 0.5 * tunes[1][n]).astype("float32") for n in base}
+    write(root, "clean", mean, 6)
+    write(root, "merged", poisoned, 7)
+    write(root, "stranger", random(9, 1.0), 8)
+    command = Command(tmp_path / "home")
+    command.run("add", str(root), "--executor", "inline")
+    command.run("mark", "org/tune1", "--id", "ACME-1", "--reason", "x")
+    remade = tmp_path / "remade"
+    write(remade, "merged", {n: (1.0 * tunes[1][n]).astype("float32") for n in base}, 9)
+    command.remade = remade  # type: ignore[attr-defined]
+    return command
+
+
+def exposures(command: Command, *options: str) -> dict[str, dict[str, Any]]:
+    answer = command.json("impact", "impact", "ACME-1", *options, expect=1)
+    return {e["id"]: e for e in answer["exposures"]}
+
+
+def by_repo(found: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {name.partition("@")[0]: e["status"] for name, e in found.items()}
+
+
+def test_siblings_of_a_clean_base_are_cleared_with_their_bound_when_asked(added: Command) -> None:
+    assert by_repo(exposures(added)) == {"org/tune1": "affected", "org/merged": "affected"}
+    found = exposures(added, "--cleared")
+    statuses = by_repo(found)
+    for name in ("org/tune2", "org/tune3", "org/clean"):
+        assert statuses[name] == "not_affected"
+    assert statuses["org/merged"] == "affected"
+    assert "org/stranger" not in statuses
+    clean = next(e for name, e in found.items() if name.startswith("org/clean@"))
+    assert -0.1 < clean["dose_low"] <= 0 <= clean["dose_high"] < 0.1
+    assert "at most" in clean["reason"]
+    assert (clean["depth"], clean["witness"], clean["basis"]) == (None, None, "measured")
+    for format_ in (
+        "table",
+        "csv",
+        "markdown",
+        "html",
+        "svg",
+        "dot",
+        "sarif",
+        "cyclonedx",
+        "openvex",
+    ):
+        page = added.run("impact", "ACME-1", "--cleared", "--format", format_, expect=1).stdout
+        assert "clean" in page or format_ == "svg"
+
+
+def test_a_remade_merge_is_cleared_without_asking(added: Command) -> None:
+    before = set(exposures(added))
+    added.run("add", str(added.remade), "--executor", "inline")  # type: ignore[attr-defined]
+    found = exposures(added)
+    (new,) = set(found) - before
+    assert new.startswith("org/merged@")
+    assert found[new]["status"] == "not_affected"
+    assert found[new]["dose_high"] < 0.1
+    assert {found[name]["status"] for name in before} == {"affected"}
+
+
+def test_what_is_asked_for_is_judged_whatever_comes_out(added: Command) -> None:
+    found = exposures(added, "--also", "org/tune3", "--also", "org/stranger")
+    assert by_repo(found) == {
+        "org/tune1": "affected",
+        "org/merged": "affected",
+        "org/tune3": "not_affected",
+        "org/stranger": "under_investigation",
+    }
+    stranger = next(e for name, e in found.items() if name.startswith("org/stranger@"))
+    assert "nothing links it" in stranger["reason"]
+    assert stranger["depth"] is None
+    added.run("impact", "ACME-1", "--also", "org/nobody", expect=4)
+    added.run("impact", "ACME-1", "--cleared", "--no-measure", expect=2)
+
+
+def test_a_hazard_that_does_not_fade_clears_nobody(added: Command) -> None:
+    options = ("--id", "ACME-1", "--amend", "--reason", "x", "--hazard", "license")
+    added.run("mark", "org/tune1", *options)
+    found = exposures(added, "--cleared", "--also", "org/tune3")
+    tune = next(e for name, e in found.items() if name.startswith("org/tune3@"))
+    assert tune["status"] == "under_investigation"
+    assert "license" in tune["reason"]
+    assert "org/clean" not in by_repo(found)
