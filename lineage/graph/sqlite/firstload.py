@@ -113,7 +113,9 @@ class FirstLoad:
         """Write the edges, of equal ones the first; build the indexes; return how many edges."""
         edges, first = np.unique(np.concatenate(self._edges), return_index=True)
         codes = np.concatenate(self._codes)[first]
-        bodies = [codec.imported_body(relation, self._where, self._at) for relation in self._relations]
+        bodies = [
+            codec.imported_body(relation, self._where, self._at) for relation in self._relations
+        ]
         shared = np.array([shared_body(self._db, body) for body in bodies], np.int64)
         for start in range(0, len(edges), _SLICE):
             part = edges[start : start + _SLICE]
