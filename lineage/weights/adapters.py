@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lineage.weights.base import ContainerReader, numel
 from lineage.weights.naming import Dialect, Half, Named, parse_name
+from lineage.weights.products import ScaleOf, composed
 from lineage.weights.reader import Chunk, LowRank, TensorInfo
 from lineage.weights.roles import role_of
 
@@ -20,10 +21,12 @@ _MAX_ALPHA = 1e6
 
 
 class AdapterReader:
-    """Read an adapter: a container's tensors, and the low-rank changes they make together.
+    """Read an adapter: a container's tensors, and the changes they make together.
 
-    LoRA pairs (plain, rsLoRA, convolutions, embeddings, DoRA's directions) are low-rank. LoHa,
-    LoKr, IA3, OFT, AdaLoRA, VeRA, prompts and modules saved whole are tensors and nothing more.
+    LoRA pairs (plain, rsLoRA, convolutions, embeddings, DoRA's directions), LoHa, LoKr and VeRA
+    with its projections saved make changes by themselves. IA3, OFT, HRA, FourierFT, AdaLoRA,
+    prompts and modules saved whole are tensors and nothing more: what they change depends on the
+    model.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class AdapterReader:
         self._inner.close()
 
     def low_rank(self) -> Sequence[LowRank]:
-        """Return the low-rank changes, sorted by target.
+        """Return the changes that need no model, sorted by target.
 
         `scale` comes from the file's own `alpha` tensors first, then from the adapter's
         configuration, then from training metadata; it is 1 where none tells.
@@ -74,8 +77,10 @@ class AdapterReader:
             modules = _modules(self._inner.tensors(), self._named)
             alphas = self._alphas(modules)
             scales = _Scales(self._config, self._inner.metadata, self.dialect)
-            pairs = (_pair(m, scales.of(m, alphas.get(m.target))) for m in modules if m.is_low_rank)
-            self._found = tuple(p for p in pairs if p is not None)
+            pairs = [_pair(m, scales.of(m, alphas.get(m.target))) for m in modules if m.is_low_rank]
+            pairs += composed(self._inner.tensors(), self._named, scales.composed(alphas))
+            found = sorted((p for p in pairs if p is not None), key=lambda p: p.target)
+            self._found = tuple(found)
         return self._found
 
     def _alphas(self, modules: Sequence["_Module"]) -> dict[str, float]:
@@ -193,6 +198,27 @@ class _Scales:
         if alpha is None:
             return 1.0
         return alpha / math.sqrt(rank) if config.get("use_rslora") is True else alpha / rank
+
+    def composed(self, alphas: Mapping[str, float]) -> ScaleOf:
+        """Return how LoHa and LoKr are scaled: by alpha over the rank that was asked for.
+
+        The function takes a target and the rank that its factors show, None where none does:
+        then PEFT still divides by the rank of the configuration, and LyCORIS does not scale.
+        """
+        config = self._by_root.get("", {})
+
+        def scale(target: str, rank: int | None) -> float:
+            if target in alphas:
+                return alphas[target] / rank if rank else 1.0
+            alpha, asked = _number(config.get("alpha")), _number(config.get("r"))
+            own, ranked = (
+                _by_pattern(config.get(f"{k}_pattern"), target) for k in ("alpha", "rank")
+            )
+            alpha = own if own is not None else alpha
+            rank_ = ranked or asked or rank
+            return alpha / rank_ if alpha is not None and rank_ else 1.0
+
+        return scale
 
 
 def _diffusers_configs(metadata: Mapping[str, str]) -> dict[str, Mapping[str, Any]]:
