@@ -28,6 +28,8 @@ def read_delta(
 ) -> tuple[DeltaPrint, int]:
     """Return what is kept of `change`, and how many bytes its factors took.
 
+    Where the changed matrix is stored as its transpose, so is the change.
+
     Raises FingerprintError where the factors are not what `change` says.
     """
     sides = [*change.left, *change.right] or [change.up, change.down]
@@ -40,10 +42,12 @@ def read_delta(
         down = _factor(reader, infos, change, change.down, (change.rank, columns))
     else:
         up, down = _thin(reader, infos, change)
+    if change.role.transposed:
+        up, down = np.ascontiguousarray(down.T), np.ascontiguousarray(up.T)
     singular = singular_values(up, down) * abs(change.scale)
     return DeltaPrint(
         target=change.target,
-        shape=(rows, columns),
+        shape=(len(up), down.shape[1]),
         rank=change.rank,
         scale=change.scale,
         sketch=sketch_product(up, down, change.scale),
@@ -57,11 +61,14 @@ def _read_kronecker(
     reader: WeightReader, infos: dict[str, TensorInfo], change: LowRank
 ) -> DeltaPrint:
     left, right = (_side(reader, infos, change, names) for names in (change.left, change.right))
+    rows, columns = change.shape
+    if change.role.transposed:
+        left, right, rows, columns = left.T, right.T, columns, rows
     product = Kronecker(left, right, change.scale)
     singular = product.singular(min(change.rank, MOST_SINGULAR))
     return DeltaPrint(
         target=change.target,
-        shape=change.shape,
+        shape=(rows, columns),
         rank=change.rank,
         scale=change.scale,
         sketch=product.sketch(),

@@ -32,7 +32,10 @@ CHOSEN = (
     "and changes that survive in part can weigh more"
 )
 
-_SUMS = {"linear", "task_arithmetic", "lora"}
+_SUMS = {
+    *("linear", "task_arithmetic"),
+    *("lora", "loha", "lokr", "vera", "dora", "ia3", "oft", "hra", "fourierft"),
+}
 _WHOLE = {
     Relation.FINETUNE,
     Relation.DUPLICATE,

@@ -12,6 +12,7 @@ from lineage.fingerprint.types import DeltaPrint
 from lineage.infer.chance import p_of_z
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
+from lineage.infer.library import Library
 from lineage.infer.order import may_precede
 from lineage.infer.replay import FLOAT32_SLACK
 from lineage.infer.space import Space
@@ -45,6 +46,7 @@ class Held:
     scale: float
     share: float
     values: int
+    method: str = "lora"
 
 
 def place(family: Family, adapter: View, residual: torch.Tensor) -> Placed | None:
@@ -130,11 +132,11 @@ def find_inside(
     """
     family = space.family
     view = family.views[child]
-    shapes = {s.shape for s in family.slots}
+    library = adapters if isinstance(adapters, Library) else Library(adapters)
     best: Held | None = None
     residual = family.values[child] - family.values[near]
-    for adapter in adapters:
-        if not may_precede(adapter, view) or not any(d.shape in shapes for d in adapter.deltas):
+    for adapter in library.likely(family, residual):
+        if not may_precede(adapter, view):
             continue
         placed = place(family, adapter, residual)
         if placed is None or p_of_z(placed.z) > PRESENT:

@@ -32,6 +32,7 @@ from lineage.infer.patches import Patches
 from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
 from lineage.infer.space import Space, make_space
+from lineage.infer.turned import find_turned
 from lineage.infer.views import View
 
 CAST = 0.995
@@ -65,11 +66,16 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is to be searched for one child: its candidates and the nearest of them."""
+    """What is to be searched for one child: its candidates, as they are and nearest first."""
 
     child: int
     rows: list[int]
-    near: int
+    ranked: list[int]
+
+    @property
+    def near(self) -> int:
+        """Return the nearest of them."""
+        return self.ranked[0]
 
 
 def family_links(
@@ -94,7 +100,7 @@ def family_links(
         ranked = sorted(rows, key=lambda r: float(gaps[child, r]))
         link = _plain(space, child, rows, ranked, patches)
         if link is None:
-            searches.append(Search(child, rows, ranked[0]))
+            searches.append(Search(child, rows, ranked))
             continue
         links[child] = link
         if link.relation in ECHOES:
@@ -202,6 +208,7 @@ def _merge(space: Space, search: Search, adapters: Sequence[View]) -> Found:
     """
     family, child, rows = space.family, search.child, search.rows
     held = find_inside(space, child, rows, adapters, search.near)
+    held = held or find_turned(family, child, search.ranked, adapters)
     if held:
         return held_link(family, child, held)
     sums = find_sums(space, child, rows)

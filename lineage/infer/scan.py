@@ -12,6 +12,7 @@ from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
 from lineage.infer.family import group_families, stack
 from lineage.infer.laundering import with_laundered
+from lineage.infer.library import Library
 from lineage.infer.links import Explanation, to_derivations, to_kin
 from lineage.infer.parents import family_links
 from lineage.infer.twins import duplicate, group_twins
@@ -73,10 +74,11 @@ def _scan(
     originals, copies = group_twins(models)
     for original in originals:
         links += [duplicate(original, c) for c in copies[id(original)]]
+    library = Library(adapters)
     families = group_families(_by_age(originals))
     for members in families:
         if len(members) > 1 and _touched(members, fresh):
-            links += family_links(stack(members), adapters, device=device)
+            links += family_links(stack(members), library, device=device)
     links = with_laundered(links, _by_age(originals), fresh)
     links += adapter_links(adapters)
     kept = [

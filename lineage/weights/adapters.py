@@ -77,7 +77,12 @@ class AdapterReader:
             modules = _modules(self._inner.tensors(), self._named)
             alphas = self._alphas(modules)
             scales = _Scales(self._config, self._inner.metadata, self.dialect)
-            pairs = [_pair(m, scales.of(m, alphas.get(m.target))) for m in modules if m.is_low_rank]
+            turned = self._config.get("fan_in_fan_out") is True
+            pairs = [
+                _pair(m, scales.of(m, alphas.get(m.target)), turned=turned and _is_conv1d(m.target))
+                for m in modules
+                if m.is_low_rank
+            ]
             pairs += composed(self._inner.tensors(), self._named, scales.composed(alphas))
             found = sorted((p for p in pairs if p is not None), key=lambda p: p.target)
             self._found = tuple(found)
@@ -147,7 +152,12 @@ def _modules(tensors: Sequence[TensorInfo], named: Mapping[str, Named]) -> list[
     return [found[target] for target in sorted(found)]
 
 
-def _pair(module: _Module, scale: float | None) -> LowRank | None:
+def _is_conv1d(target: str) -> bool:
+    """Tell whether GPT-2 has a Conv1D, which stores its transpose, of that name."""
+    return target.rpartition(".")[2] in ("c_attn", "c_fc", "c_proj", "q_attn")
+
+
+def _pair(module: _Module, scale: float | None, *, turned: bool) -> LowRank | None:
     """Return the change that a pair of factors makes, None where their shapes do not fit."""
     down, up = module.down, module.up
     if down is None or up is None or scale is None:
@@ -159,7 +169,7 @@ def _pair(module: _Module, scale: float | None) -> LowRank | None:
     if rank < 1 or flat_up != rank or not numel(down.shape) or not numel(up.shape):
         return None
     role = role_of(f"{module.target}.weight")
-    if module.embedding:
+    if module.embedding or turned:
         role = replace(role, transposed=True)
     if module.dora:
         role = replace(role, detail="dora")

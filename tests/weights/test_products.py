@@ -99,3 +99,25 @@ def test_lycoris_scales_by_its_own_alpha(tmp_path: Path) -> None:
     assert stored("pair", {"lokr_w1": torch.ones(2, 3), **pair, **alpha}) == 0.5
     whole = {"lokr_w1": torch.ones(2, 3), "lokr_w2": torch.ones(6, 5)}
     assert stored("whole", {**whole, **alpha}) == 1.0
+
+
+def test_a_change_of_a_transposed_matrix_is_kept_as_that_is_stored(tmp_path: Path) -> None:
+    import peft
+    from transformers.pytorch_utils import Conv1D
+
+    class Turned(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c_attn = Conv1D(150, 60)
+            self.embed = torch.nn.Embedding(90, 40)
+
+    torch.manual_seed(0)
+    options = {"target_modules": ["c_attn", "embed"], "fan_in_fan_out": True}
+    model = peft.get_peft_model(Turned(), peft.LoraConfig(init_lora_weights=False, **options))
+    model.save_pretrained(tmp_path)
+    for delta in fingerprint(open_folder(tmp_path)["adapter_model.safetensors"]).deltas:
+        layer = getattr(model.base_model.model, delta.target)
+        want = layer.get_delta_weight("default").detach().reshape(layer.weight.shape)
+        assert delta.shape == tuple(layer.weight.shape)
+        sketch = sketch_matrix(want)
+        assert np.linalg.norm(delta.sketch - sketch) <= 1e-5 * np.linalg.norm(sketch)
