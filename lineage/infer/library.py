@@ -68,11 +68,12 @@ class Library(Sequence[View]):
         """Go through the adapters in their order."""
         return iter(self._adapters)
 
-    def likely(self, family: Family, residual: torch.Tensor) -> list[View]:
+    def likely(self, family: Family, residual: torch.Tensor, least: float = 0.0) -> list[View]:
         """Return the adapters that `residual` (positions) may hold, at most `KEPT`, best first.
 
         Each change is given to the slot of its shape that it is most alike: names tell nothing
-        here. Among few adapters all are returned that change any of the family's shapes.
+        here. Those are left out whose mean squared cosine, by norm, is not above `least`: with 0
+        such that change none of the family's shapes.
         """
         slots: dict[tuple[int, ...], list[Floats]] = defaultdict(list)
         for slot in family.slots:
@@ -91,7 +92,7 @@ class Library(Sequence[View]):
             np.add.at(found, shelf.owners, shelf.weights * best * best)
         scores = found / np.maximum(total, 1e-30)
         order = np.argsort(-scores, kind="stable")[:KEPT]
-        return [self._adapters[i] for i in order.tolist() if scores[i] > 0]
+        return [self._adapters[i] for i in order.tolist() if scores[i] > least]
 
 
 def _thin(values: Floats) -> Floats:
@@ -102,4 +103,5 @@ def _thin(values: Floats) -> Floats:
 
 def _unit(rows: Floats) -> Floats:
     length = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
-    return (rows / np.maximum(length, 1e-30)[:, None]).astype(np.float32)
+    unit: Floats = (rows / np.maximum(length, 1e-30)[:, None]).astype(np.float32)
+    return unit

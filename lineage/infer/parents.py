@@ -19,6 +19,7 @@ from lineage.infer.grain import Grain
 from lineage.infer.inside import find_inside
 from lineage.infer.links import Explanation
 from lineage.infer.merges import Sums, find_sums
+from lineage.infer.moe import mixture_link
 from lineage.infer.nearest import (
     cast_link,
     equal_share,
@@ -173,6 +174,7 @@ def _plain(
     grain = family.views[child].grain
     covering = patches.covering(child, rows)
     patched = patchwork_link(family, child, covering) if covering else None
+    patched = patched or mixture_link(family, child, rows)
     if patched:
         return patched
     if grain is not Grain.QUANT:

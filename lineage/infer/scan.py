@@ -10,6 +10,7 @@ from lineage.fingerprint.torchside import one_thread
 from lineage.infer.adapters import adapter_links
 from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
+from lineage.infer.extracted import extracted_links
 from lineage.infer.family import group_families, stack
 from lineage.infer.laundering import with_laundered
 from lineage.infer.library import Library
@@ -68,6 +69,7 @@ def _scan(
         if on_progress:
             on_progress("opening fingerprints", number + 1, len(subjects))
     links: list[Explanation] = []
+    taken: list[Explanation] = []
     notes: list[str] = []
     models = [v for v in views if not v.is_adapter and v.tensors]
     adapters = [v for v in views if v.is_adapter]
@@ -77,10 +79,12 @@ def _scan(
     library = Library(adapters)
     families = group_families(_by_age(originals))
     for members in families:
-        if len(members) > 1 and _touched(members, fresh):
-            links += family_links(stack(members), library, device=device)
+        if len(members) > 1 and _touched(members, adapters, fresh):
+            family = stack(members)
+            links += family_links(family, library, device=device)
+            taken += extracted_links(family, library, links)
     links = with_laundered(links, _by_age(originals), fresh)
-    links += adapter_links(adapters)
+    links += taken + adapter_links([a for a in adapters if a.id not in {e.child for e in taken}])
     kept = [
         e for e, real in zip(links, discoveries([e.p_value for e in links]), strict=True) if real
     ]
@@ -106,8 +110,13 @@ def _by_age(views: Sequence[View]) -> list[View]:
     return sorted(views, key=lambda v: (v.time is None, v.time or 0.0, v.id, v.subject.artifact))
 
 
-def _touched(members: Sequence[View], fresh: set[str] | None) -> bool:
-    return fresh is None or any(m.id in fresh for m in members)
+def _touched(members: Sequence[View], adapters: Sequence[View], fresh: set[str] | None) -> bool:
+    """Tell whether a family has a new member, or one may hold a new adapter."""
+    if fresh is None or any(m.id in fresh for m in members):
+        return True
+    shapes = {shape for m in members for shape in m.shapes}
+    new = [a for a in adapters if a.id in fresh]
+    return any(not a.deltas or any(d.shape in shapes for d in a.deltas) for a in new)
 
 
 def _findings(

@@ -59,7 +59,7 @@ def find_turned(
             if kind == "dora":
                 made = _dora(family, child, base, adapter)
             else:
-                made = _made(changed, adapter, kind, len(family.values[child]))
+                made = _made(changed, adapter, kind)
             held = None if made is None else _replay(family, child, base, adapter, kind, made)
             if held and held.share >= EXACT and (best is None or held.share > best.share):
                 best = held
@@ -101,9 +101,7 @@ def _changed(family: Family, child: int, base: int) -> list[_Changed]:
     return sorted(out, key=lambda c: -c.square)
 
 
-def _made(
-    changed: Sequence[_Changed], adapter: View, kind: str, size: int
-) -> dict[int, Values] | None:
+def _made(changed: Sequence[_Changed], adapter: View, kind: str) -> dict[int, Values] | None:
     """Return what an adapter makes of each changed matrix; None where it explains none of some.
 
     The most changed matrix is tried first: an adapter that has nothing for it is not inside.
