@@ -23,6 +23,9 @@ PRESENT = 1e-9
 """Chance below which an adapter counts as present, before any base is asked for."""
 
 EXACT = 0.9
+LEAST = 0.02
+"""Scale below which an adapter is as good as absent: models alone then explain as much."""
+
 MOST_MODELS = 4
 
 
@@ -162,7 +165,7 @@ def _explain(space: Space, child: int, rows: Sequence[int], placed: Placed) -> H
         sets += [f.rows for f in fits if size]
     for chosen in sets:
         held = replay_with(family, child, chosen, placed, space.picked)
-        if held.share >= EXACT:
+        if held.share >= EXACT and abs(held.scale) >= LEAST:
             return held
     return None
 

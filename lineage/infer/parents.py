@@ -28,7 +28,7 @@ from lineage.infer.nearest import (
     squared_distances,
 )
 from lineage.infer.nearswap import nearswap_link
-from lineage.infer.order import claims_parent, may_precede
+from lineage.infer.order import claims_parent, dated, may_precede
 from lineage.infer.patches import Patches
 from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
@@ -106,7 +106,7 @@ def family_links(
         links[child] = link
         if link.relation in ECHOES:
             state.echoes[child] = _rows_of(family, link)[0]
-    found = in_threads(lambda s: _merge(space, s, adapters), searches)
+    found = in_threads(lambda s: made_exactly(space, s, adapters), searches)
     merges = {s.child: (s, f) for s, f in zip(searches, found, strict=True)}
     for child in range(len(family.views)):
         if child in merges:
@@ -150,8 +150,7 @@ def candidates(family: Family, child: int) -> list[int]:
     for row, view in enumerate(views):
         if row == child or not may_precede(view, views[child]):
             continue
-        known = view.time is not None and views[child].time is not None
-        if (known and view.time != views[child].time) or _first(family, row, child):
+        if dated(view, views[child]) or _first(family, row, child):
             rows.append(row)
     return rows
 
@@ -203,7 +202,7 @@ def _has_zeros(family: Family, child: int, rows: Sequence[int]) -> bool:
     return int((family.values[child] == 0).sum()) >= PRUNED * least
 
 
-def _merge(space: Space, search: Search, adapters: Sequence[View]) -> Found:
+def made_exactly(space: Space, search: Search, adapters: Sequence[View]) -> Found:
     """Explain a child by what reproduces it: an adapter merged in, a sum, a value-wise merge.
 
     Which of several sums stands depends on how their sources were made, which is not known yet.

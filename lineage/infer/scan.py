@@ -8,6 +8,7 @@ from lineage.domain.derivation import Derivation, MergeEvent, merge_derivations
 from lineage.domain.errors import UsageError
 from lineage.fingerprint.torchside import one_thread
 from lineage.infer.adapters import adapter_links
+from lineage.infer.ages import settle
 from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
 from lineage.infer.extracted import extracted_links
@@ -80,7 +81,7 @@ def _scan(
     families = group_families(_by_age(originals))
     for members in families:
         if len(members) > 1 and _touched(members, adapters, fresh):
-            family = stack(members)
+            family = stack(settle(members, library, device))
             links += family_links(family, library, device=device)
             taken += extracted_links(family, library, links)
     links = with_laundered(links, _by_age(originals), fresh)

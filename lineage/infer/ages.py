@@ -1,0 +1,268 @@
+"""The order in which the models of a family were made, where times do not tell or tell it wrong.
+
+Exactness points one way: a merge is reproduced by its sources and not they by it, a cast loses, and
+siblings are independent seen from their parent only. Times are a prior that these may override.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lineage.domain.derivation import Relation
+from lineage.infer.descent import inheritance
+from lineage.infer.family import Family, stack
+from lineage.infer.grain import Grain
+from lineage.infer.links import Explanation
+from lineage.infer.merges import EXACT, Sums
+from lineage.infer.order import claims_parent
+from lineage.infer.parents import Search, in_threads, made_exactly
+from lineage.infer.signs_of_age import (
+    casts,
+    hub_scores,
+    innovations,
+    keeper,
+    late,
+    rounds_as_cast,
+    typical,
+)
+from lineage.infer.space import Space, make_space
+from lineage.infer.views import View
+
+CONVEX = 0.02
+"""How far below 0 the weight of a float32 sum may be that counts as a mean."""
+
+OWN = 0.5
+"""Share of a change that must be its own for a member to be placed among the fine-tunes."""
+
+VOTES = 2
+"""How many times as many merges as have any other base must have the root's."""
+
+VALUEWISE = 0.95
+"""Share that a value-wise merge must reproduce to say that its sources are older."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What one member was exactly made from, with how sure that is."""
+
+    child: int
+    sources: tuple[int, ...]
+    base: int | None
+    share: float
+
+
+def settle(
+    members: Sequence[View], adapters: Sequence[View], device: torch.device | None = None
+) -> list[View]:
+    """Return a family's members oldest first, each told its place by `View.age`.
+
+    Where all times are known they stand. Else members are placed by what their weights tell; ties
+    keep the order given. Costs as much as looking for merges once more.
+    """
+    if len(members) < 2 or all(v.time is not None for v in members):
+        return list(members)
+    lead = typical(members)
+    ordered = [members[lead], *(m for n, m in enumerate(members) if n != lead)]
+    family = stack(ordered)
+    places = _places(make_space(family, device), adapters)
+    out = [family.views[row] for row in places]
+    for place, view in enumerate(out):
+        view.age = (id(family), place)
+    return out
+
+
+def _places(space: Space, adapters: Sequence[View]) -> list[int]:
+    """Return the rows of a family, oldest first."""
+    family = space.family
+    behind = late(family)
+    rows = [r for r in range(len(family.views)) if r not in behind]
+    copies = casts(space, rows)
+    active = [r for r in rows if r not in copies]
+    found = _made(space, active, active, adapters)
+    root = _root(space, active, found)
+    found = [m for m in found if m.child != root]
+    made = _without_cycles(found, family)
+    # in a crowd merges of merges stand in the way of what all were made from
+    plain = [r for r in active if r not in made]
+    more = _made(space, [r for r in plain if r != root], plain, adapters)
+    made = _without_cycles(found + [m for m in more if m.base in (None, root)], family)
+    total = space.gap.sum(0)[root]
+    before: dict[int, set[int]] = {r: set(m.sources) for r, m in made.items()}
+    for row in active:
+        if row not in made and row != root:
+            parent = _trained_on(space, row, root, active, before)
+            if parent is not None:
+                before.setdefault(row, set()).add(parent)
+    for copy, origin in copies.items():
+        before.setdefault(copy, set()).add(copies.get(origin, origin))
+    own = innovations(space, [r for r in active if r not in made or r == root], root)
+    key = {
+        row: (
+            *(row in behind, row in copies, row != root, row in made),
+            *(own.get(row, 1.0) < OWN, float(total[row]), row),
+        )
+        for row in range(len(family.views))
+    }
+    return _topological(key, before)
+
+
+def _made(
+    space: Space, children: Sequence[int], active: Sequence[int], adapters: Sequence[View]
+) -> list[_Made]:
+    """Return what each of some members is exactly made from, with all of others as candidates."""
+    total = space.gap.sum(0)
+    searches = []
+    for child in children:
+        rows = [r for r in active if r != child]
+        ranked = sorted(rows, key=lambda r: float(total[child, r]))
+        if len(rows) > 1:
+            searches.append(Search(child, rows, ranked))
+    found = in_threads(lambda s: made_exactly(space, s, adapters), searches)
+    out = []
+    for search, one in zip(searches, found, strict=True):
+        if isinstance(one, Sums):
+            made = _from_sums(space.family, search.child, one)
+        elif one is not None:
+            made = _from_link(space.family, search.child, one)
+        else:
+            made = None
+        if made is not None:
+            out.append(made)
+    return out
+
+
+def _from_sums(family: Family, child: int, sums: Sums) -> _Made | None:
+    """Return the best exact sum that cannot be one of its own sources turned round."""
+    grain = family.views[child].grain
+    best: _Made | None = None
+    for outcome in sums.found:
+        weights = outcome.weights.median(0).values
+        mean = bool((weights > -CONVEX).all()) and bool((weights < 1 + CONVEX).all())
+        finer = grain is Grain.F32 and all(
+            family.views[r].grain is not Grain.F32 for r in outcome.rows
+        )
+        exact = outcome.share >= EXACT and rounds_as_cast(outcome.residual, grain)
+        if not exact or (grain is Grain.F32 and not mean and not finer):
+            continue
+        share = outcome.share + 0.05 * mean
+        if best is None or share > best.share:
+            best = _Made(child, outcome.rows, None, share)
+    return best
+
+
+def _from_link(family: Family, child: int, link: Explanation) -> _Made | None:
+    """Return what an adapter's or a value-wise merge's replay says, if it can say it."""
+    rows = {view.id: row for row, view in enumerate(family.views)}
+    sources = tuple(rows[p.id] for p in link.parents if p.id in rows)
+    if link.relation is Relation.ADAPTER_MERGE:
+        weights = [p.coefficient or 0.0 for p in link.parents]
+        forwards = all(w > -CONVEX for w in weights)
+        base = sources[0] if len(sources) == 1 else None
+        return _Made(child, sources, base, link.score) if forwards else None
+    if link.score < VALUEWISE:
+        return None
+    base = rows.get(link.base) if link.base else None
+    return _Made(child, sources, base, link.score - 0.2)
+
+
+def _without_cycles(made: Sequence[_Made], family: Family) -> dict[int, _Made]:
+    """Return those explanations that can all be true, the surest first."""
+    kept: dict[int, _Made] = {}
+    for one in sorted(made, key=lambda m: (-m.share, len(m.sources), m.child)):
+        told = any(claims_parent(family.views[s], family.views[one.child]) for s in one.sources)
+        if not told and one.child not in _origins(one.sources, kept):
+            kept[one.child] = one
+    return kept
+
+
+def _origins(start: Sequence[int], made: Mapping[int, _Made]) -> set[int]:
+    """Return `start` and all that those are made from."""
+    seen, todo = set(start), list(start)
+    while todo:
+        one = made.get(todo.pop())
+        for source in one.sources if one else ():
+            if source not in seen:
+                seen.add(source)
+                todo.append(source)
+    return seen
+
+
+def _root(space: Space, rows: Sequence[int], made: Sequence[_Made]) -> int:
+    """Return the member that all others were made from, as far as weights tell.
+
+    The base of most merged adapters and value-wise merges of two sources and more, as those are
+    given the root; else who has most values in common with all; else the hub of what nothing
+    reproduces; of two, whom the others claim, else the first.
+    """
+    votes = Counter(m.base for m in made if m.base is not None and len(m.sources) != 2)
+    ranked = votes.most_common(2)
+    if ranked and ranked[0][1] >= VOTES * max(1, *(n for _, n in ranked[1:]), 1):
+        return ranked[0][0]
+    kept = keeper(space, rows)
+    if kept is not None:
+        return kept
+    children = {m.child for m in made}
+    candidates = [r for r in rows if r not in children] or list(rows)
+    if len(candidates) >= 3:
+        return candidates[int(hub_scores(space, candidates).argmin())]
+    views = space.family.views
+    claimed = {r: sum(claims_parent(v, views[r]) for v in views) for r in candidates}
+    return max(candidates, key=lambda r: (claimed[r], -r))
+
+
+def _trained_on(
+    space: Space, row: int, root: int, active: Sequence[int], before: Mapping[int, set[int]]
+) -> int | None:
+    """Return the merge or fine-tune that a member was plainly trained on, None where none shows.
+
+    Of those nearer than the root and not made from the member, the nearest whose change was
+    inherited; of two fine-tunes the one nearer to the root is the older.
+    """
+    total = space.gap.sum(0)
+    near = sorted((r for r in active if r not in (row, root)), key=lambda r: float(total[row, r]))
+    for other in near[:3]:
+        if total[row, other] >= total[row, root]:
+            break
+        if row in _all_before(other, before):
+            continue
+        if other not in before and total[root, other] >= total[root, row]:
+            continue
+        if inheritance(space, row, other, root).holds:
+            return other
+    return None
+
+
+def _all_before(start: int, before: Mapping[int, set[int]]) -> set[int]:
+    seen, todo = {start}, [start]
+    while todo:
+        for source in before.get(todo.pop(), ()):
+            if source not in seen:
+                seen.add(source)
+                todo.append(source)
+    return seen
+
+
+def _topological(
+    key: Mapping[int, tuple[object, ...]], before: Mapping[int, set[int]]
+) -> list[int]:
+    """Return all rows, each after those that come before it, else by `key` (Kahn's algorithm)."""
+    waiting = {row: {b for b in before.get(row, ()) if b != row} for row in key}
+    out: list[int] = []
+    heap = [(key[r], r) for r, w in waiting.items() if not w]
+    heapq.heapify(heap)
+    while heap or len(out) < len(key):
+        if heap:
+            row = heapq.heappop(heap)[1]
+        else:  # a cycle that pairs of tests made: its first member by key
+            row = min((r for r in key if r not in out), key=lambda r: (key[r], r))
+            waiting[row] = set()
+        out.append(row)
+        for other, needs in waiting.items():
+            if row in needs:
+                needs.discard(row)
+                if not needs and other not in out:
+                    heapq.heappush(heap, (key[other], other))
+    return out
