@@ -17,6 +17,7 @@ from lineage.infer.family import Family, stack
 from lineage.infer.grain import Grain
 from lineage.infer.links import Explanation
 from lineage.infer.merges import EXACT, Sums
+from lineage.infer.nearest import squared_distances
 from lineage.infer.order import claims_parent
 from lineage.infer.parents import Search, in_threads, made_exactly
 from lineage.infer.signs_of_age import (
@@ -44,6 +45,9 @@ VALUEWISE = 0.95
 """Share that a value-wise merge must reproduce to say that its sources are older."""
 
 
+_Key = tuple[float, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Made:
     """What one member was exactly made from, with how sure that is."""
@@ -56,22 +60,89 @@ class _Made:
 
 def settle(
     members: Sequence[View], adapters: Sequence[View], device: torch.device | None = None
-) -> list[View]:
-    """Return a family's members oldest first, each told its place by `View.age`.
+) -> Family:
+    """Return a family stacked oldest first; members are told their places by `View.age`.
 
-    Where all times are known they stand. Else members are placed by what their weights tell; ties
-    keep the order given. Costs as much as looking for merges once more.
+    Where all times are known they stand, but for casts that are dated before their origins: those
+    follow them. Else members are placed by what their weights tell, which costs as much as looking
+    for merges once more; ties keep the order given.
     """
-    if len(members) < 2 or all(v.time is not None for v in members):
-        return list(members)
-    lead = typical(members)
-    ordered = [members[lead], *(m for n, m in enumerate(members) if n != lead)]
-    family = stack(ordered)
-    places = _places(make_space(family, device), adapters)
-    out = [family.views[row] for row in places]
-    for place, view in enumerate(out):
+    family = stack(members)
+    if all(v.time is not None for v in members):
+        gap = squared_distances(family, device)
+        copies = casts(family, gap, range(len(members)))
+        misdated = {c: o for c, o in copies.items() if c < o}
+        if not misdated:
+            return family
+        keys: dict[int, _Key] = {row: (row,) for row in range(len(members))}
+        places = _topological(keys, {c: {o} for c, o in misdated.items()})
+    else:
+        lead = typical(members)
+        if lead:
+            family = stack([members[lead], *(m for n, m in enumerate(members) if n != lead)])
+        places = _places(make_space(family, device), adapters)
+    ordered = [family.views[row] for row in places]
+    for place, view in enumerate(ordered):
         view.age = (id(family), place)
+    return stack(ordered)
+
+
+def first_dated(
+    members: Sequence[View], copies: dict[int, list[View]], adapters: Sequence[View]
+) -> list[View]:
+    """Return a family's members, those whose date is a copy's too early one replaced by the next.
+
+    Each member stands for itself and its `copies`, by `id` of the view, and is the first of them.
+    It is a misdated copy where nothing older makes it exactly and what is older than the next does,
+    or where it would be the oldest of a family of which the next is not the root. `copies` is kept
+    up to date.
+    """
+    out = list(members)
+    doubtful = [n for n, v in enumerate(out) if _later(v, copies) is not None]
+    if len(out) < 3 or not doubtful:
+        return out
+    family = stack(out)
+    space = make_space(family)
+    total = space.gap.sum(0)
+    root: int | None = None
+    for n in doubtful:
+        view, later = out[n], _later(out[n], copies)
+        if view.time is None or later is None or later.time is None:
+            continue
+        older = [r for r, v in enumerate(out) if r != n and (v.time or view.time) < view.time]
+        wider = [r for r, v in enumerate(out) if r != n and (v.time or later.time) < later.time]
+        if len(wider) == len(older):
+            continue
+        if not older:
+            root = keeper(space, range(len(out))) if root is None else root
+            wrong = root is not None and root != n
+        else:
+            wrong = not _exact(space, n, older, total, adapters) and _exact(
+                space, n, wider, total, adapters
+            )
+        if wrong:
+            others = [c for c in copies.pop(id(view)) if c is not later]
+            copies[id(later)] = [view, *others]
+            out[n] = later
     return out
+
+
+def _later(view: View, copies: Mapping[int, Sequence[View]]) -> View | None:
+    """Return the copy that is dated next after a member, None where none is dated later."""
+    dated = [c for c in copies.get(id(view), ()) if c.time is not None]
+    after = [c for c in dated if view.time is not None and (c.time or 0.0) > view.time]
+    return min(after, key=lambda c: (c.time or 0.0, c.id), default=None)
+
+
+def _exact(
+    space: Space, child: int, rows: Sequence[int], total: torch.Tensor, adapters: Sequence[View]
+) -> bool:
+    """Tell whether some of `rows` exactly make a member."""
+    ranked = sorted(rows, key=lambda r: float(total[child, r]))
+    found = made_exactly(space, Search(child, list(rows), ranked), adapters) if ranked else None
+    if isinstance(found, Sums):
+        return _from_sums(space.family, child, found) is not None
+    return found is not None and _from_link(space.family, child, found) is not None
 
 
 def _places(space: Space, adapters: Sequence[View]) -> list[int]:
@@ -79,7 +150,8 @@ def _places(space: Space, adapters: Sequence[View]) -> list[int]:
     family = space.family
     behind = late(family)
     rows = [r for r in range(len(family.views)) if r not in behind]
-    copies = casts(space, rows)
+    means = space.gap.sum(0) / space.counts.sum()
+    copies = casts(family, means, rows)
     active = [r for r in rows if r not in copies]
     found = _made(space, active, active, adapters)
     root = _root(space, active, found)
@@ -99,7 +171,7 @@ def _places(space: Space, adapters: Sequence[View]) -> list[int]:
     for copy, origin in copies.items():
         before.setdefault(copy, set()).add(copies.get(origin, origin))
     own = innovations(space, [r for r in active if r not in made or r == root], root)
-    key = {
+    key: dict[int, _Key] = {
         row: (
             *(row in behind, row in copies, row != root, row in made),
             *(own.get(row, 1.0) < OWN, float(total[row]), row),
@@ -245,9 +317,7 @@ def _all_before(start: int, before: Mapping[int, set[int]]) -> set[int]:
     return seen
 
 
-def _topological(
-    key: Mapping[int, tuple[object, ...]], before: Mapping[int, set[int]]
-) -> list[int]:
+def _topological(key: Mapping[int, _Key], before: Mapping[int, set[int]]) -> list[int]:
     """Return all rows, each after those that come before it, else by `key` (Kahn's algorithm)."""
     waiting = {row: {b for b in before.get(row, ()) if b != row} for row in key}
     out: list[int] = []

@@ -1,9 +1,13 @@
 """Which of two models came first, as far as times and claims tell."""
 
+import math
 from collections.abc import Sequence
 
 from lineage.domain.ids import split_revision_id
 from lineage.infer.views import View
+
+OLDER = math.log(0.997 / 0.003)
+"""Log odds of the older of two models being the parent."""
 
 
 def claims_parent(child: View, parent: View) -> bool:
@@ -55,3 +59,13 @@ def dated(a: View, b: View) -> bool:
 def settled(a: View, b: View) -> bool:
     """Tell whether two models of one family were given places in it."""
     return a.age is not None and b.age is not None and a.age[0] == b.age[0]
+
+
+def time_odds(a: View, b: View) -> float:
+    """Return the natural log odds that times give to `a` being older: 0 where they do not tell.
+
+    Of parents on the Hub 99.7 % are older than their children: dates are seldom false.
+    """
+    if a.time is None or b.time is None or a.time == b.time:
+        return 0.0
+    return OLDER if a.time < b.time else -OLDER

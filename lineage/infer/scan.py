@@ -8,11 +8,11 @@ from lineage.domain.derivation import Derivation, MergeEvent, merge_derivations
 from lineage.domain.errors import UsageError
 from lineage.fingerprint.torchside import one_thread
 from lineage.infer.adapters import adapter_links
-from lineage.infer.ages import settle
+from lineage.infer.ages import first_dated, settle
 from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
 from lineage.infer.extracted import extracted_links
-from lineage.infer.family import group_families, stack
+from lineage.infer.family import group_families
 from lineage.infer.laundering import with_laundered
 from lineage.infer.library import Library
 from lineage.infer.links import Explanation, to_derivations, to_kin
@@ -74,16 +74,18 @@ def _scan(
     notes: list[str] = []
     models = [v for v in views if not v.is_adapter and v.tensors]
     adapters = [v for v in views if v.is_adapter]
-    originals, copies = group_twins(models)
-    for original in originals:
-        links += [duplicate(original, c) for c in copies[id(original)]]
     library = Library(adapters)
-    families = group_families(_by_age(originals))
-    for members in families:
+    originals, copies = group_twins(models)
+    families = []
+    for found in group_families(_by_age(originals)):
+        members = _by_age(first_dated(found, copies, library))
+        families.append(members)
         if len(members) > 1 and _touched(members, adapters, fresh):
-            family = stack(settle(members, library, device))
+            family = settle(members, library, device)
             links += family_links(family, library, device=device)
             taken += extracted_links(family, library, links)
+    originals = [member for members in families for member in members]
+    links += [duplicate(o, c) for o in originals for c in copies[id(o)]]
     links = with_laundered(links, _by_age(originals), fresh)
     links += taken + adapter_links([a for a in adapters if a.id not in {e.child for e in taken}])
     kept = [

@@ -28,6 +28,9 @@ FOREIGN = 0.25
 SURE = 4.0
 """Normal deviate from which a majority of equal values is none of chance."""
 
+_ROUNDING = 1e-4
+"""Mean squared distance in binades, well above bf16's rounding of 5e-6, of what may be a cast."""
+
 _NNLS_VALUES = 6000
 _FEW = 4
 
@@ -66,28 +69,21 @@ def late(family: Family) -> set[int]:
     return out
 
 
-def casts(space: Space, rows: Sequence[int]) -> dict[int, int]:
+def casts(family: Family, gap: torch.Tensor, rows: Sequence[int]) -> dict[int, int]:
     """Return the members that are casts of others, each with its origin.
 
-    Of two that are equal after rounding the one with the finer values is the origin; where both
-    hold the same, the one whose storage is as fine as its values: who stores bf16 values in
-    float32 took them from somewhere.
+    `gap` (models, models) are mean squared distances in binades. Of two that are equal after
+    rounding the one with the finer values is the origin; where both hold the same, the one whose
+    storage is as fine as its values: who stores bf16 values in float32 took them from somewhere.
     """
-    family = space.family
-    total = space.gap.sum(0)
-    norm = float(space.counts.sum())
     out: dict[int, int] = {}
     for n, a in enumerate(rows):
         for b in rows[n + 1 :]:
-            if float(total[a, b]) > 1e-4 * norm:  # bf16 rounds by 5e-6 binades squared
+            if float(gap[a, b]) > _ROUNDING:
                 continue
             coarse = max(family.views[a].grain, family.views[b].grain, key=lambda g: g.floor)
-            if (
-                equal_share(family, a, b, coarse) <= CAST
-                and equal_share(family, b, a, coarse) <= CAST
-            ):
-                continue
-            copy = later_cast(family.views[a], family.views[b])
+            shares = (equal_share(family, x, y, coarse) for x, y in ((a, b), (b, a)))
+            copy = later_cast(family.views[a], family.views[b]) if max(shares) > CAST else None
             if copy is not None:
                 out.setdefault(b if copy else a, a if copy else b)
     return out
