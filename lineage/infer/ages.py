@@ -8,6 +8,7 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -18,8 +19,8 @@ from lineage.infer.grain import Grain
 from lineage.infer.links import Explanation
 from lineage.infer.merges import EXACT, Sums
 from lineage.infer.nearest import squared_distances
-from lineage.infer.order import claims_parent
-from lineage.infer.parents import Search, in_threads, made_exactly
+from lineage.infer.order import claims_parent, may_precede
+from lineage.infer.parents import Found, Search, in_threads, made_exactly
 from lineage.infer.signs_of_age import (
     casts,
     hub_scores,
@@ -63,12 +64,13 @@ def settle(
 ) -> Family:
     """Return a family stacked oldest first; members are told their places by `View.age`.
 
-    Where all times are known they stand, but for casts that are dated before their origins: those
-    follow them. Else members are placed by what their weights tell, which costs as much as looking
-    for merges once more; ties keep the order given.
+    Where times are known they stand, but for casts that are dated before their origins: those
+    follow them. Members with unknown or equal times are placed by what their weights tell, which
+    costs as much as looking once more for what makes them; ties keep the order given.
     """
     family = stack(members)
-    if all(v.time is not None for v in members):
+    times = {v.time for v in members}
+    if None not in times and len(times) == len(members):
         gap = squared_distances(family, device)
         copies = casts(family, gap, range(len(members)))
         misdated = {c: o for c, o in copies.items() if c < o}
@@ -103,7 +105,6 @@ def first_dated(
         return out
     family = stack(out)
     space = make_space(family)
-    total = space.gap.sum(0)
     root: int | None = None
     for n in doubtful:
         view, later = out[n], _later(out[n], copies)
@@ -117,9 +118,7 @@ def first_dated(
             root = keeper(space, range(len(out))) if root is None else root
             wrong = root is not None and root != n
         else:
-            wrong = not _exact(space, n, older, total, adapters) and _exact(
-                space, n, wider, total, adapters
-            )
+            wrong = _made_later(space, n, older, wider, adapters)
         if wrong:
             others = [c for c in copies.pop(id(view)) if c is not later]
             copies[id(later)] = [view, *others]
@@ -134,51 +133,89 @@ def _later(view: View, copies: Mapping[int, Sequence[View]]) -> View | None:
     return min(after, key=lambda c: (c.time or 0.0, c.id), default=None)
 
 
-def _exact(
-    space: Space, child: int, rows: Sequence[int], total: torch.Tensor, adapters: Sequence[View]
+def _made_later(
+    space: Space, child: int, older: Sequence[int], wider: Sequence[int], adapters: Sequence[View]
 ) -> bool:
-    """Tell whether some of `rows` exactly make a member."""
+    """Tell whether only sources younger than a member make it, and it makes none of those."""
+    if _exact(space, child, older, adapters) is not None:
+        return False
+    found = _exact(space, child, wider, adapters)
+    for source in found.sources if found else ():
+        if source not in older:
+            rows = [r for r in [child, *wider] if r != source]
+            back = _exact(space, source, rows, adapters)
+            if back is not None and child in back.sources:
+                return False
+    return found is not None
+
+
+def _exact(space: Space, child: int, rows: Sequence[int], adapters: Sequence[View]) -> _Made | None:
+    """Return what some of `rows` exactly make a member of, None if none do."""
+    total = space.gap.sum(0)
     ranked = sorted(rows, key=lambda r: float(total[child, r]))
-    found = made_exactly(space, Search(child, list(rows), ranked), adapters) if ranked else None
+    if not ranked:
+        return None
+    return _told(
+        space.family, child, made_exactly(space, Search(child, list(rows), ranked), adapters)
+    )
+
+
+def _told(family: Family, child: int, found: Found) -> _Made | None:
+    """Return what a search's result says of ages."""
     if isinstance(found, Sums):
-        return _from_sums(space.family, child, found) is not None
-    return found is not None and _from_link(space.family, child, found) is not None
+        return _from_sums(family, child, found)
+    return None if found is None else _from_link(family, child, found)
 
 
 def _places(space: Space, adapters: Sequence[View]) -> list[int]:
     """Return the rows of a family, oldest first."""
     family = space.family
+    views = family.views
     behind = late(family)
-    rows = [r for r in range(len(family.views)) if r not in behind]
+    rows = [r for r in range(len(views)) if r not in behind]
     means = space.gap.sum(0) / space.counts.sum()
     copies = casts(family, means, rows)
     active = [r for r in rows if r not in copies]
-    found = _made(space, active, active, adapters)
+    times = Counter(v.time for v in views)
+    loose = [r for r in active if views[r].time is None or times[views[r].time] > 1]
+    found = _made(space, loose, active, adapters)
     root = _root(space, active, found)
     found = [m for m in found if m.child != root]
     made = _without_cycles(found, family)
     # in a crowd merges of merges stand in the way of what all were made from
     plain = [r for r in active if r not in made]
-    more = _made(space, [r for r in plain if r != root], plain, adapters)
+    more = _made(space, [r for r in loose if r in plain and r != root], plain, adapters)
     made = _without_cycles(found + [m for m in more if m.base in (None, root)], family)
-    total = space.gap.sum(0)[root]
     before: dict[int, set[int]] = {r: set(m.sources) for r, m in made.items()}
-    for row in active:
+    for row in loose:
         if row not in made and row != root:
             parent = _trained_on(space, row, root, active, before)
             if parent is not None:
                 before.setdefault(row, set()).add(parent)
+    for row, older in _dated(views).items():
+        before.setdefault(row, set()).update(older)
     for copy, origin in copies.items():
-        before.setdefault(copy, set()).add(copies.get(origin, origin))
+        before[copy] = {copies.get(origin, origin)}
     own = innovations(space, [r for r in active if r not in made or r == root], root)
+    total = space.gap.sum(0)[root]
     key: dict[int, _Key] = {
         row: (
             *(row in behind, row in copies, row != root, row in made),
             *(own.get(row, 1.0) < OWN, float(total[row]), row),
         )
-        for row in range(len(family.views))
+        for row in range(len(views))
     }
     return _topological(key, before)
+
+
+def _dated(views: Sequence[View]) -> dict[int, set[int]]:
+    """Return for each member with a time those of the last time before it."""
+    by_time: dict[float, set[int]] = {}
+    for row, view in enumerate(views):
+        if view.time is not None:
+            by_time.setdefault(view.time, set()).add(row)
+    ordered = [by_time[t] for t in sorted(by_time)]
+    return {row: older for older, rows in pairwise(ordered) for row in rows}
 
 
 def _made(
@@ -188,22 +225,14 @@ def _made(
     total = space.gap.sum(0)
     searches = []
     for child in children:
-        rows = [r for r in active if r != child]
+        views = space.family.views
+        rows = [r for r in active if r != child and may_precede(views[r], views[child])]
         ranked = sorted(rows, key=lambda r: float(total[child, r]))
         if len(rows) > 1:
             searches.append(Search(child, rows, ranked))
     found = in_threads(lambda s: made_exactly(space, s, adapters), searches)
-    out = []
-    for search, one in zip(searches, found, strict=True):
-        if isinstance(one, Sums):
-            made = _from_sums(space.family, search.child, one)
-        elif one is not None:
-            made = _from_link(space.family, search.child, one)
-        else:
-            made = None
-        if made is not None:
-            out.append(made)
-    return out
+    told = (_told(space.family, s.child, f) for s, f in zip(searches, found, strict=True))
+    return [made for made in told if made is not None]
 
 
 def _from_sums(family: Family, child: int, sums: Sums) -> _Made | None:
@@ -269,6 +298,10 @@ def _root(space: Space, rows: Sequence[int], made: Sequence[_Made]) -> int:
     given the root; else who has most values in common with all; else the hub of what nothing
     reproduces; of two, whom the others claim, else the first.
     """
+    views = space.family.views
+    times = sorted((v.time, r) for r, v in enumerate(views) if v.time is not None and r in rows)
+    if len(times) == len(rows) and times[0][0] < times[min(1, len(times) - 1)][0]:
+        return times[0][1]
     votes = Counter(m.base for m in made if m.base is not None and len(m.sources) != 2)
     ranked = votes.most_common(2)
     if ranked and ranked[0][1] >= VOTES * max(1, *(n for _, n in ranked[1:]), 1):
@@ -280,7 +313,6 @@ def _root(space: Space, rows: Sequence[int], made: Sequence[_Made]) -> int:
     candidates = [r for r in rows if r not in children] or list(rows)
     if len(candidates) >= 3:
         return candidates[int(hub_scores(space, candidates).argmin())]
-    views = space.family.views
     claimed = {r: sum(claims_parent(v, views[r]) for v in views) for r in candidates}
     return max(candidates, key=lambda r: (claimed[r], -r))
 
@@ -293,12 +325,12 @@ def _trained_on(
     Of those nearer than the root and not made from the member, the nearest whose change was
     inherited; of two fine-tunes the one nearer to the root is the older.
     """
-    total = space.gap.sum(0)
+    total, views = space.gap.sum(0), space.family.views
     near = sorted((r for r in active if r not in (row, root)), key=lambda r: float(total[row, r]))
     for other in near[:3]:
         if total[row, other] >= total[row, root]:
             break
-        if row in _all_before(other, before):
+        if row in _all_before(other, before) or not may_precede(views[other], views[row]):
             continue
         if other not in before and total[root, other] >= total[root, row]:
             continue

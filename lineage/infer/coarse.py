@@ -19,6 +19,9 @@ LEVELS, NEIGHBOURS = 18, 32
 """Different values among neighbours, at most, of a grid of four bits; floats have about 30 of 32.
 Groups of 32 are the smallest in use."""
 
+REPEATED = 0.7
+"""Different values among those that are not zero, at most, of a grid."""
+
 
 def pruned_link(family: Family, child: int, rows: Sequence[int]) -> Explanation | None:
     """Explain a child that is an older model with part of its values set to zero."""
@@ -67,8 +70,9 @@ def on_grid(family: Family, child: int) -> bool:
         values = family.values[child, slot.start : slot.stop]
         blocks = values[: slot.size // NEIGHBOURS * NEIGHBOURS].view(-1, NEIGHBOURS).numpy()
         levels = (np.diff(np.sort(blocks, axis=1), axis=1) != 0).sum(1) + 1
+        alive = (blocks != 0).sum(1) + 1  # pruning leaves few values, each another
         total += 1
-        few += bool(np.median(levels) <= LEVELS and np.median(levels) > 1)
+        few += bool(1 < np.median(levels) <= LEVELS and np.median(levels / alive) < REPEATED)
     return total > 0 and few >= 0.5 * total
 
 

@@ -69,12 +69,17 @@ def _best(
     family: Family, adapter: View, placed: Placed, parents: dict[str, list[str]]
 ) -> Explanation | None:
     """Return the link to the pair whose difference is most like an adapter, None if none fits."""
+    touched = [
+        n for n, s in enumerate(family.slots) if bool((placed.change[s.start : s.stop] != 0).any())
+    ]
     allowed = [
         row
         for row, view in enumerate(family.views)
-        if may_precede(view, adapter) and adapter.id not in parents.get(view.id, ())
+        if family.have[row, touched].all()
+        and may_precede(view, adapter)
+        and adapter.id not in parents.get(view.id, ())
     ]
-    pair = _pair(family, placed, allowed)
+    pair = _pair(family, placed, allowed) if len(allowed) > 1 else None
     if pair is None:
         return None
     tuned, base = family.views[pair.tuned], family.views[pair.base]

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from lineage.infer.grain import Grain, round_to
 from lineage.infer.library import Library
 from lineage.infer.order import may_precede
 from lineage.infer.replay import FLOAT32_SLACK
+from lineage.infer.replayed import kind_of
 from lineage.infer.space import Space
 from lineage.infer.spans import set_fits
 from lineage.infer.views import View
@@ -184,7 +185,8 @@ def replay_with(
     raw = family.values[list(rows)][:, index]
     cast = round_to(raw, grain)
     telling = (change != 0) & (cast != target).any(0)
-    best = Held(rows, (1.0,) * len(rows), placed.view, 0.0, 0.0, int(telling.sum()))
+    kind = kind_of(placed.view)
+    best = Held(rows, (1.0,) * len(rows), placed.view, 0.0, 0.0, int(telling.sum()), kind)
     binade = torch.exp2(torch.floor(torch.log2(target.abs().clamp(min=1e-12))))
     for values in [cast] if torch.equal(cast, raw) else [cast, raw]:
         first = values[0].double()
@@ -202,7 +204,5 @@ def replay_with(
             hit = (predicted - target).abs() <= slack
             share = float(hit[telling].float().mean()) if telling.any() else 0.0
             if share > best.share + (0.002 if step > 1e6 else 0.0):
-                best = Held(
-                    rows, tuple(weights), placed.view, float(rounded[-1]), share, best.values
-                )
+                best = replace(best, weights=tuple(weights), scale=float(rounded[-1]), share=share)
     return best

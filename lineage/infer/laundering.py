@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from lineage.domain.derivation import Alternative, EvidenceKind, Relation
 from lineage.fingerprint.types import FRAME
 from lineage.infer.chance import p_of_cosine
+from lineage.infer.direction import probability
 from lineage.infer.disguise import RawAgreement, raw_agreement, tricks, vectors
 from lineage.infer.field import Field
 from lineage.infer.links import Explanation, Parent
@@ -213,6 +214,7 @@ def _link(
         "raw_embedding_cosine": None if raw.embedding is None else round(raw.embedding, 3),
         "nearest_unrelated": None if stranger is None else round(stranger, 3),
         "time": time_note(p, c),
+        "direction": probability(models.odds(origin, child)),
     }
     if gap.gates:
         detail["gates"] = [round(g, 4) for g in gap.gates]

@@ -11,6 +11,7 @@ from lineage.infer.adapters import adapter_links
 from lineage.infer.ages import first_dated, settle
 from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
+from lineage.infer.direction import with_direction
 from lineage.infer.extracted import extracted_links
 from lineage.infer.family import group_families
 from lineage.infer.laundering import with_laundered
@@ -91,6 +92,7 @@ def _scan(
     kept = [
         e for e, real in zip(links, discoveries([e.p_value for e in links]), strict=True) if real
     ]
+    kept = with_direction(kept, views)
     judge = Judge(views, families, kept)
     against = [d for v in views if not fresh or v.id in fresh for d in judge.verdicts(v)]
     return _findings(kept, against, notes, fresh, [v.id for v in views])
