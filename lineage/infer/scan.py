@@ -9,6 +9,7 @@ from lineage.domain.errors import UsageError
 from lineage.fingerprint.torchside import one_thread
 from lineage.infer.adapters import adapter_links
 from lineage.infer.ages import first_dated, settle
+from lineage.infer.bases import base_links
 from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
 from lineage.infer.direction import with_direction
@@ -89,6 +90,7 @@ def _scan(
     links += [duplicate(o, c) for o in originals for c in copies[id(o)]]
     links = with_laundered(links, _by_age(originals), fresh)
     links += taken + adapter_links([a for a in adapters if a.id not in {e.child for e in taken}])
+    links += base_links(adapters, _by_age(originals), links)
     kept = [
         e for e, real in zip(links, discoveries([e.p_value for e in links]), strict=True) if real
     ]

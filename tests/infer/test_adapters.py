@@ -110,3 +110,26 @@ def test_copies_of_an_adapter_are_linked_however_they_are_written() -> None:
     }
     louder = next(d for d in found if d.child == "org/louder")
     assert abs((louder.coefficient or 0.0) - 2.5) < 1e-3
+
+
+def test_an_adapters_base_is_told_by_what_it_ships_or_by_what_holds_it() -> None:
+    base, other = make_base(3, layers=2), make_base(4, layers=2)
+    shipping, merging, silent = (factors(base, n) for n in (1, 2, 3))
+    shipped = adapter_print(shipping)
+    head = {"embed.weight": tune(other, 5)["embed.weight"]}
+    shipped = type(shipped)(
+        "peft", shipped.coverage, model_print(head).tensors, shipped.deltas, None, None, {}, 0, 3
+    )
+    found = scan(
+        [
+            subject("base", model_print(base), 0),
+            subject("other", model_print(other), 0),
+            subject("tuned", model_print(tune(other, 6)), 1),
+            subject("shipping", shipped, 2),
+            subject("merging", adapter_print(merging), 2),
+            subject("silent", adapter_print(silent), 2),
+            subject("whole", model_print(merged(base, merging, 1.0)), 3),
+        ]
+    ).derivations
+    edges = {(d.parent[4:], d.child[4:]) for d in found if d.relation is Relation.ADAPTER}
+    assert edges == {("other", "shipping"), ("base", "merging")}
