@@ -27,6 +27,7 @@ from lineage.infer.signs_of_age import (
     innovations,
     keeper,
     late,
+    outvoted,
     rounds_as_cast,
     typical,
 )
@@ -96,8 +97,8 @@ def first_dated(
 
     Each member stands for itself and its `copies`, by `id` of the view, and is the first of them.
     It is a misdated copy where nothing older makes it exactly and what is older than the next does,
-    or where it would be the oldest of a family of which the next is not the root. `copies` is kept
-    up to date.
+    or where it would be the oldest of a family and most members keep the next oldest's values, not
+    its. `copies` is kept up to date.
     """
     out = list(members)
     doubtful = [n for n, v in enumerate(out) if _later(v, copies) is not None]
@@ -105,7 +106,6 @@ def first_dated(
         return out
     family = stack(out)
     space = make_space(family)
-    root: int | None = None
     for n in doubtful:
         view, later = out[n], _later(out[n], copies)
         if view.time is None or later is None or later.time is None:
@@ -114,11 +114,11 @@ def first_dated(
         wider = [r for r, v in enumerate(out) if r != n and (v.time or later.time) < later.time]
         if len(wider) == len(older):
             continue
-        if not older:
-            root = keeper(space, range(len(out))) if root is None else root
-            wrong = root is not None and root != n
-        else:
+        if older:
             wrong = _made_later(space, n, older, wider, adapters)
+        else:
+            next_oldest = min(wider, key=lambda r: (out[r].time or 0.0, r))
+            wrong = outvoted(family, n, next_oldest)
         if wrong:
             others = [c for c in copies.pop(id(view)) if c is not later]
             copies[id(later)] = [view, *others]
@@ -140,13 +140,15 @@ def _made_later(
     if _exact(space, child, older, adapters) is not None:
         return False
     found = _exact(space, child, wider, adapters)
-    for source in found.sources if found else ():
+    if found is None or found.share < EXACT:  # value-wise merges explain much that is theirs
+        return False
+    for source in found.sources:
         if source not in older:
             rows = [r for r in [child, *wider] if r != source]
             back = _exact(space, source, rows, adapters)
             if back is not None and child in back.sources:
                 return False
-    return found is not None
+    return True
 
 
 def _exact(space: Space, child: int, rows: Sequence[int], adapters: Sequence[View]) -> _Made | None:
@@ -306,7 +308,8 @@ def _root(space: Space, rows: Sequence[int], made: Sequence[_Made]) -> int:
     ranked = votes.most_common(2)
     if ranked and ranked[0][1] >= VOTES * max(1, *(n for _, n in ranked[1:]), 1):
         return ranked[0][0]
-    kept = keeper(space, rows)
+    exact = {m.child for m in made if m.share >= EXACT}
+    kept = keeper(space, [r for r in rows if r not in exact])
     if kept is not None:
         return kept
     children = {m.child for m in made}

@@ -12,6 +12,7 @@ from lineage.infer.coarse import on_grid
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
 from lineage.infer.nearest import equal_share
+from lineage.infer.pieces import has_stacks
 from lineage.infer.space import Space
 from lineage.infer.views import View
 from lineage.weights.dtype import DType
@@ -33,6 +34,9 @@ _ROUNDING = 1e-4
 
 _NNLS_VALUES = 6000
 _FEW = 4
+
+_KEPT_MORE, _CHANCE = 3, 100
+"""How many times as many values a witness must have kept, and how many chance may give."""
 
 _STORES = {Grain.BF16: DType.BF16, Grain.F16: DType.F16, Grain.F32: DType.F32}
 
@@ -64,6 +68,7 @@ def late(family: Family) -> set[int]:
             or zeros[row] > min(zeros) + ZEROED
             or on_grid(family, row)
             or (foreign and not extended)
+            or (has_stacks(view) and not has_stacks(family.views[0]))
         ):
             out.add(row)
     return out
@@ -151,6 +156,23 @@ def keeper(space: Space, rows: Sequence[int]) -> int | None:
     if abs(z) <= SURE and count > _FEW:
         return None
     return int(rows[first if z > 0 else second])
+
+
+def outvoted(family: Family, row: int, other: int) -> bool:
+    """Tell whether `other` rather than `row` is what the rest of a family was made from.
+
+    By members that kept many times as many values of one as of the other: at least three, and
+    three times as many as say the contrary.
+    """
+    ours = theirs = 0
+    for witness in range(len(family.views)):
+        if witness in (row, other):
+            continue
+        a, b = _all_equal(family, row, witness), _all_equal(family, other, witness)
+        first, second = int((a & ~b).sum()), int((b & ~a).sum())
+        ours += first > _KEPT_MORE * max(second, _CHANCE)
+        theirs += second > _KEPT_MORE * max(first, _CHANCE)
+    return theirs >= 3 and theirs >= 3 * ours
 
 
 def _equal(space: Space, a: int, b: int) -> torch.Tensor:
