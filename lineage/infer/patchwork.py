@@ -1,6 +1,6 @@
 """Models put together from whole tensors of others: frankenmerges and mixtures of experts."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -83,7 +83,8 @@ def _explain(
     total: int,
 ) -> Explanation:
     repeated = len(view.tensors) > max(len(family.views[r].tensors) for r in chosen)
-    experts = repeated and _is_moe(view)
+    largest = max(chosen, key=lambda r: (len(chosen[r]), -r))
+    experts = repeated and _is_moe(view, family.views[largest])
     parents = []
     for row in sorted(chosen):
         pairs = named_pairs(view, family.views[row], chosen[row])
@@ -107,13 +108,15 @@ def _explain(
     )
 
 
-def _is_moe(view: View) -> bool:
-    """Tell experts from repeated layers: all of one shape group grew, attention did not."""
-    counts: dict[tuple[int, ...], int] = defaultdict(int)
-    for tensor in view.tensors:
-        counts[tensor.shape] += 1
-    ordered = sorted(counts.values())
-    return any(t.name.find("expert") >= 0 for t in view.tensors) or ordered[-1] >= 3 * ordered[0]
+def _is_moe(view: View, parent: View) -> bool:
+    """Tell experts from repeated layers: matrices of some shapes grew in number, of others not."""
+    if any("expert" in t.name for t in view.tensors):
+        return True
+    ours = Counter(t.shape for t in view.tensors if _telling(t))
+    theirs = Counter(t.shape for t in parent.tensors if _telling(t))
+    # what every layer has, not the embedding and the head
+    grown = [ours[shape] / count for shape, count in theirs.items() if count > 2 and ours[shape]]
+    return bool(grown) and max(grown) >= 2 and min(grown) <= 1
 
 
 def named_pairs(view: View, parent: View, indices: set[int]) -> list[tuple[str, str]]:

@@ -113,8 +113,13 @@ def _without_claims(subject: Subject) -> Subject:
 
 
 def _by_age(views: Sequence[View]) -> list[View]:
-    """Sort by creation time, unknown ones last, names breaking ties."""
-    return sorted(views, key=lambda v: (v.time is None, v.time or 0.0, v.id, v.subject.artifact))
+    """Sort by creation time, unknown ones last, by their places in families where settled."""
+
+    def key(view: View) -> tuple[bool, float, int, str, str]:
+        place = view.age[1] if view.age and view.time is None else 0
+        return view.time is None, view.time or 0.0, place, view.id, view.subject.artifact
+
+    return sorted(views, key=key)
 
 
 def _touched(members: Sequence[View], adapters: Sequence[View], fresh: set[str] | None) -> bool:

@@ -131,3 +131,12 @@ def test_a_laundered_merge_holds_what_its_origin_holds(found: Found) -> None:
         )
         assert ours.keys() == theirs.keys()
         assert all(abs(ours[k] - v) < 0.01 for k, v in theirs.items())
+
+
+def test_stacked_layers_hold_all_of_what_the_models_they_came_from_hold(found: Found) -> None:
+    truth, subjects, findings = found
+    ids = {repo(s.revision): s.revision for s in subjects}
+    for child in ("parts/aurora-base-franken", "parts/aurora-base-shallow"):
+        inside = contents(ids[child], subjects, findings.derivations)
+        held = {repo(s.id): s.coefficient for s in inside.sources}
+        assert all(abs(held[g] - c) < 0.01 for g, c in truth.contents[child].items())
