@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.neo4j_server import neo4j_url
-from tests.zoos import demo, small
+from tests.zoos import demo, kinds, small
 
 if TYPE_CHECKING:
     from tests.hub.server import HubServer
 
-__all__ = ["demo", "neo4j_url", "small"]
+__all__ = ["demo", "kinds", "neo4j_url", "small"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("LINEAGE_SHARED") or ROOT.parent / "shared")
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share something dear, a server or a family of models, on one worker."""
     for item in items:
         names = getattr(item, "fixturenames", ())
-        group = next((g for g in ("neo4j_url", "demo", "small") if g in names), None)
+        group = next((g for g in ("neo4j_url", "demo", "kinds", "small") if g in names), None)
         if item.get_closest_marker("neo4j"):
             group = "neo4j_url"
         if group:

@@ -31,3 +31,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
     """The small zoo: two architectures and every relation."""
     out = tmp_path_factory.mktemp("zoo") / "small"
     return out, build("build", out, "--size", "small", "--seed", "1")
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
+    """One family with every kind of adapter, copy and part."""
+    out = tmp_path_factory.mktemp("zoo") / "kinds"
+    return out, build("build", out, "--size", "kinds", "--seed", "1")

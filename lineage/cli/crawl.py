@@ -17,8 +17,10 @@ from lineage.domain.errors import UsageError
 @click.option("--updated-since", type=UTC_TIME, help="Only what changed since then.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N repos.")
 @click.option(
-    "--weights", type=click.Choice(["full", "sample", "none"]), default="full", show_default=True,
-    help="Read all weights, headers and a sample of them, or nothing but the file listing.",
+    "--weights", type=click.Choice(["full", "sample", "none", "deepen"]), default="full",
+    show_default=True,
+    help="Read all weights, headers and a sample of them, nothing but the file listing, or all"
+    " weights of what infer could not decide from samples.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Read unchanged repos again.")
 @job_options
@@ -38,7 +40,13 @@ def command(app: App, /, **options: Any) -> int:
 
     since: datetime | None = options["updated_since"]
     selection = selection_of(options, since, options["limit"])
-    if is_empty(selection):
+    deepen = options["weights"] == "deepen"
+    if deepen and any((selection.searches, selection.filters, since)):
+        raise UsageError(
+            "--weights deepen goes by what was read before",
+            hint="Narrow it by --repo, --list or --author alone.",
+        )
+    if not deepen and is_empty(selection):
         raise UsageError(
             "nothing to crawl",
             hint="Give --repo, --author, --search, --filter, --list or --updated-since.",

@@ -8,13 +8,17 @@ import numpy.typing as npt
 import torch
 
 from lineage.domain.errors import FingerprintError
+from lineage.fingerprint.kronecker import Kronecker
 from lineage.fingerprint.probe import probe_runs
 from lineage.fingerprint.sketch import sketch_product
 from lineage.fingerprint.torchside import TORCH_TYPES, as_tensor
 from lineage.fingerprint.types import DeltaPrint
-from lineage.weights.reader import LowRank, TensorInfo, WeightReader
+from lineage.weights.reader import LowRank, Product, TensorInfo, WeightReader
 
 _CHUNK = 1 << 24
+
+MOST_SINGULAR = 256
+"""Singular values that are kept of a Kronecker product, which can have as many as the matrix."""
 
 Factor = npt.NDArray[np.float64]
 
@@ -24,16 +28,26 @@ def read_delta(
 ) -> tuple[DeltaPrint, int]:
     """Return what is kept of `change`, and how many bytes its factors took.
 
+    Where the changed matrix is stored as its transpose, so is the change.
+
     Raises FingerprintError where the factors are not what `change` says.
     """
+    sides = [*change.left, *change.right] or [change.up, change.down]
+    size = sum(infos[name].nbytes for name in sides if name in infos)
     rows, columns = change.shape
-    up = _factor(reader, infos, change, change.up, (rows, change.rank))
-    down = _factor(reader, infos, change, change.down, (change.rank, columns))
-    size = infos[change.up].nbytes + infos[change.down].nbytes
+    if change.product is Product.KRONECKER:
+        return _read_kronecker(reader, infos, change), size
+    if change.product is Product.PLAIN:
+        up = _factor(reader, infos, change, change.up, (rows, change.rank))
+        down = _factor(reader, infos, change, change.down, (change.rank, columns))
+    else:
+        up, down = _thin(reader, infos, change)
+    if change.role.transposed:
+        up, down = np.ascontiguousarray(down.T), np.ascontiguousarray(up.T)
     singular = singular_values(up, down) * abs(change.scale)
     return DeltaPrint(
         target=change.target,
-        shape=(rows, columns),
+        shape=(len(up), down.shape[1]),
         rank=change.rank,
         scale=change.scale,
         sketch=sketch_product(up, down, change.scale),
@@ -41,6 +55,63 @@ def read_delta(
         singular=singular.astype(np.float32),
         norm=float(np.sqrt(np.square(singular).sum())),
     ), size
+
+
+def _read_kronecker(
+    reader: WeightReader, infos: dict[str, TensorInfo], change: LowRank
+) -> DeltaPrint:
+    left, right = (_side(reader, infos, change, names) for names in (change.left, change.right))
+    rows, columns = change.shape
+    if change.role.transposed:
+        left, right, rows, columns = left.T, right.T, columns, rows
+    product = Kronecker(left, right, change.scale)
+    singular = product.singular(min(change.rank, MOST_SINGULAR))
+    return DeltaPrint(
+        target=change.target,
+        shape=(rows, columns),
+        rank=change.rank,
+        scale=change.scale,
+        sketch=product.sketch(),
+        probe=product.probe(),
+        singular=singular.astype(np.float32),
+        norm=abs(change.scale) * float(np.linalg.norm(left) * np.linalg.norm(right)),
+    )
+
+
+def _thin(
+    reader: WeightReader, infos: dict[str, TensorInfo], change: LowRank
+) -> tuple[Factor, Factor]:
+    """Return (m, r) and (r, n) factors of a LoHa or VeRA change.
+
+    `(A B) * (C D)` value by value is the product of the rows' Kronecker products of A and C with
+    the columns' of B and D.
+    """
+    rows, columns = change.shape
+    (first, second), (third, fourth) = (
+        [_whole(reader, infos, change, name) for name in names]
+        for names in (change.left, change.right)
+    )
+    if change.product is Product.SCALED:
+        up = first.reshape(-1, 1) * second[:rows]
+        return up, third.reshape(-1, 1) * fourth[:, :columns]
+    up = (first[:, :, None] * third[:, None, :]).reshape(rows, -1)
+    return up, (second[:, None, :] * fourth[None, :, :]).reshape(-1, columns)
+
+
+def _side(
+    reader: WeightReader, infos: dict[str, TensorInfo], change: LowRank, names: tuple[str, ...]
+) -> Factor:
+    found = [_whole(reader, infos, change, name) for name in names]
+    return found[0] if len(found) == 1 else found[0] @ found[1]
+
+
+def _whole(
+    reader: WeightReader, infos: dict[str, TensorInfo], change: LowRank, name: str
+) -> Factor:
+    """Return a factor in its own shape, kernels flattened to two axes."""
+    shape = infos[name].shape if name in infos else (0,)
+    flat = (shape[0], prod(shape[1:]))
+    return _factor(reader, infos, change, name, flat)
 
 
 def probe_product(up: Factor, down: Factor, scale: float) -> npt.NDArray[np.float32]:

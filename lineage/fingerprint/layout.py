@@ -8,7 +8,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from lineage.domain.base import Model
 from lineage.domain.revision import Coverage
-from lineage.fingerprint.probe import probe_runs, sampled_rows
+from lineage.fingerprint.probe import is_stack, probe_runs, sampled_rows
 from lineage.fingerprint.types import LAYERS, SKETCH_K, VERSION
 from lineage.weights.dtype import DType
 
@@ -132,4 +132,6 @@ class Index(Model):
             raise ValueError("deltas without coverage")
         if self.invariants and (not full or self.version < 2):
             raise ValueError("invariants without full coverage, or in a file of version 1")
+        if self.version < 3 and any(is_stack(t.values_shape) for t in self.tensors):
+            raise ValueError("a stack of experts in a file of version 2: read the model again")
         return self

@@ -8,8 +8,13 @@ from lineage.fingerprint.types import PROBE_SIZE
 ALIGN = 256
 """Runs begin at multiples of this: the largest block of common quantizers (K-quants) fits."""
 
+PART = 256
+"""Values of each run of one expert's matrix that the probe of a stack of experts keeps."""
+
 _RUNS = 2
 _PER_OCTAVE = 16
+_LEAST_PART = 1 << 14
+_MOST_PARTS = 1 << 10
 
 
 def probe_runs(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -18,11 +23,15 @@ def probe_runs(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
     Tensors of up to 4,096 elements are kept whole. Larger ones have two runs of 2,048, a quarter
     and three quarters down the rows, so that parts stacked in one matrix (fused q, k and v) are
     both seen and a ranged read costs two ranges; the second begins in the middle of its row. Runs
-    begin at multiples of 256: where rows are whole quantization blocks, runs are too.
+    begin at multiples of 256: where rows are whole quantization blocks, runs are too. Stacks of
+    experts have six short runs of each expert, see `expert_runs`.
     """
     total = prod(shape)
     if not total:
         return ()
+    if is_stack(shape):
+        size = shape[1] * shape[2]
+        return tuple((e * size + s, n) for e in range(shape[0]) for s, n in expert_runs(shape[1:]))
     if total <= PROBE_SIZE:
         return ((0, total),)
     length = PROBE_SIZE // _RUNS
@@ -38,6 +47,37 @@ def probe_runs(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
         start = max(low, start)
         runs.append((start, length))
         low = start + length
+    return tuple(runs)
+
+
+def is_stack(shape: Sequence[int]) -> bool:
+    """Tell whether a tensor's shape is that of the matrices of several experts in one tensor."""
+    if len(shape) != 3 or not 1 < shape[0] <= _MOST_PARTS:
+        return False
+    size = shape[1] * shape[2]
+    return size >= _LEAST_PART and size % ALIGN == 0
+
+
+def part_runs(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the first `PART` elements of each probed run of a matrix."""
+    return tuple((start, min(count, PART)) for start, count in probe_runs(shape))
+
+
+def expert_runs(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the probed runs of one expert's matrix (m, n), counted from its beginning.
+
+    They hold `part_runs` of the matrix and, as gate and up projections are often one above the
+    other, of its upper and its lower half: what the same matrices' own probes hold, too.
+    """
+    rows, columns = shape
+    wanted = list(part_runs(shape))
+    half = rows // 2 * columns
+    if rows % 2 == 0 and half % ALIGN == 0:
+        wanted += [(h * half + s, n) for h in (0, 1) for s, n in part_runs((rows // 2, columns))]
+    runs: list[tuple[int, int]] = []
+    for start, count in sorted(wanted):
+        if not runs or start >= sum(runs[-1]):
+            runs.append((start, count))
     return tuple(runs)
 
 

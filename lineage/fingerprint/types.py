@@ -12,7 +12,7 @@ from lineage.weights.dtype import DType
 SKETCH_K = 32
 """Buckets per axis of a matrix sketch; vectors are sketched into SKETCH_K**2 buckets."""
 
-VERSION = 2
+VERSION = 3
 """Of what a fingerprint means and how it is laid out: raised whenever either changes."""
 
 LAYERS = 8
@@ -74,9 +74,9 @@ class TensorPrint:
 
 @dataclass(frozen=True, slots=True)
 class DeltaPrint:
-    """What we keep of one low-rank change `scale * up @ down`, from its factors alone.
+    """What we keep of one change of a matrix, as that is stored, from the change's factors alone.
 
-    `sketch` is that of the (m, n) product with its scale, `probe` its float32 values at
+    `sketch` is that of the (m, n) change with its scale, `probe` its float32 values at
     `probe_runs(shape)`, `singular` its leading singular values (at most `rank`), `norm` its
     Frobenius norm.
     """

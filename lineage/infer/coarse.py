@@ -15,8 +15,12 @@ from lineage.infer.twins import time_note
 KEPT = 0.99
 """Share of a pruned model's values other than zero that its origin reproduces."""
 
-LEVELS = 18
-"""Different values among 64 neighbours, at most, of a grid of four bits; floats have about 60."""
+LEVELS, NEIGHBOURS = 18, 32
+"""Different values among neighbours, at most, of a grid of four bits; floats have about 30 of 32.
+Groups of 32 are the smallest in use."""
+
+REPEATED = 0.7
+"""Different values among those that are not zero, at most, of a grid."""
 
 
 def pruned_link(family: Family, child: int, rows: Sequence[int]) -> Explanation | None:
@@ -58,16 +62,17 @@ def pruned_link(family: Family, child: int, rows: Sequence[int]) -> Explanation 
 
 
 def on_grid(family: Family, child: int) -> bool:
-    """Tell whether most matrices have few different values in every 64 neighbours."""
+    """Tell whether most matrices have few different values among neighbours."""
     few = total = 0
     for number, slot in enumerate(family.slots):
         if not slot.matrix or not family.have[child, number] or slot.size < 256:
             continue
         values = family.values[child, slot.start : slot.stop]
-        blocks = values[: slot.size // 64 * 64].view(-1, 64).numpy()
+        blocks = values[: slot.size // NEIGHBOURS * NEIGHBOURS].view(-1, NEIGHBOURS).numpy()
         levels = (np.diff(np.sort(blocks, axis=1), axis=1) != 0).sum(1) + 1
+        alive = (blocks != 0).sum(1) + 1  # pruning leaves few values, each another
         total += 1
-        few += bool(np.median(levels) <= LEVELS and np.median(levels) > 1)
+        few += bool(1 < np.median(levels) <= LEVELS and np.median(levels / alive) < REPEATED)
     return total > 0 and few >= 0.5 * total
 
 

@@ -32,7 +32,11 @@ CHOSEN = (
     "and changes that survive in part can weigh more"
 )
 
-_SUMS = {"linear", "task_arithmetic", "lora"}
+_SUMS = {
+    *("linear", "task_arithmetic"),
+    *("lora", "loha", "lokr", "vera", "dora", "ia3", "oft", "hra", "fourierft"),
+}
+_PARTS = {"passthrough", "moe"}
 _WHOLE = {
     Relation.FINETUNE,
     Relation.DUPLICATE,
@@ -95,6 +99,8 @@ class _Mixture:
     def _composed(self, name: str, base: str | None) -> tuple[Source, ...]:
         """Compose a model from its parents' contents; empty where an edge is not exact."""
         edges = [e for e in self._parents.get(name, ()) if e.parent in self._views]
+        if base is not None and edges and all(e.method in _PARTS for e in edges):
+            return self._of_parts(edges, base)
         weights = _exact_weights(edges)
         if base is None or not weights:
             return ()
@@ -117,9 +123,26 @@ class _Mixture:
         if _trained(edges):
             sums[name] = [1.0, 1.0, 1.0]
         sums[base] = [1.0, 1.0, 1.0]
-        first = sums.pop(base)
-        ordered = [(base, first), *sorted(sums.items(), key=lambda s: -abs(s[1][0]))]
-        return tuple(Source(i, v, low, high) for i, (v, low, high) in ordered)
+        return _ordered(base, {i: Source(i, *ends) for i, ends in sums.items()})
+
+    def _of_parts(self, edges: Sequence[Derivation], base: str) -> tuple[Source, ...]:
+        """Take from each parent what is in it: whole layers or experts of it are inside.
+
+        Where several parents hold a source, the layers with most of it count.
+        """
+        most: dict[str, Source] = {base: Source(base, 1.0, 1.0, 1.0)}
+        for edge in edges:
+            for source in self._of(edge.parent).sources:
+                known = most.get(source.id)
+                if known is None or abs(source.coefficient) > abs(known.coefficient):
+                    most[source.id] = source
+        return _ordered(base, most)
+
+
+def _ordered(base: str, sources: dict[str, Source]) -> tuple[Source, ...]:
+    """Return the base's share, then the others', largest first."""
+    rest = [s for i, s in sources.items() if i != base]
+    return (sources[base], *sorted(rest, key=lambda s: -abs(s.coefficient)))
 
 
 def _exact_weights(edges: Sequence[Derivation]) -> dict[str, tuple[float, float]]:

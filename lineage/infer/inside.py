@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from lineage.fingerprint.types import DeltaPrint
 from lineage.infer.chance import p_of_z
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
+from lineage.infer.library import Library
 from lineage.infer.order import may_precede
 from lineage.infer.replay import FLOAT32_SLACK
+from lineage.infer.replayed import kind_of
 from lineage.infer.space import Space
 from lineage.infer.spans import set_fits
 from lineage.infer.views import View
@@ -22,6 +24,9 @@ PRESENT = 1e-9
 """Chance below which an adapter counts as present, before any base is asked for."""
 
 EXACT = 0.9
+LEAST = 0.02
+"""Scale below which an adapter is as good as absent: models alone then explain as much."""
+
 MOST_MODELS = 4
 
 
@@ -45,6 +50,7 @@ class Held:
     scale: float
     share: float
     values: int
+    method: str = "lora"
 
 
 def place(family: Family, adapter: View, residual: torch.Tensor) -> Placed | None:
@@ -130,11 +136,11 @@ def find_inside(
     """
     family = space.family
     view = family.views[child]
-    shapes = {s.shape for s in family.slots}
+    library = adapters if isinstance(adapters, Library) else Library(adapters)
     best: Held | None = None
     residual = family.values[child] - family.values[near]
-    for adapter in adapters:
-        if not may_precede(adapter, view) or not any(d.shape in shapes for d in adapter.deltas):
+    for adapter in library.likely(family, residual):
+        if not may_precede(adapter, view):
             continue
         placed = place(family, adapter, residual)
         if placed is None or p_of_z(placed.z) > PRESENT:
@@ -160,7 +166,7 @@ def _explain(space: Space, child: int, rows: Sequence[int], placed: Placed) -> H
         sets += [f.rows for f in fits if size]
     for chosen in sets:
         held = replay_with(family, child, chosen, placed, space.picked)
-        if held.share >= EXACT:
+        if held.share >= EXACT and abs(held.scale) >= LEAST:
             return held
     return None
 
@@ -179,7 +185,8 @@ def replay_with(
     raw = family.values[list(rows)][:, index]
     cast = round_to(raw, grain)
     telling = (change != 0) & (cast != target).any(0)
-    best = Held(rows, (1.0,) * len(rows), placed.view, 0.0, 0.0, int(telling.sum()))
+    kind = kind_of(placed.view)
+    best = Held(rows, (1.0,) * len(rows), placed.view, 0.0, 0.0, int(telling.sum()), kind)
     binade = torch.exp2(torch.floor(torch.log2(target.abs().clamp(min=1e-12))))
     for values in [cast] if torch.equal(cast, raw) else [cast, raw]:
         first = values[0].double()
@@ -197,7 +204,5 @@ def replay_with(
             hit = (predicted - target).abs() <= slack
             share = float(hit[telling].float().mean()) if telling.any() else 0.0
             if share > best.share + (0.002 if step > 1e6 else 0.0):
-                best = Held(
-                    rows, tuple(weights), placed.view, float(rounded[-1]), share, best.values
-                )
+                best = replace(best, weights=tuple(weights), scale=float(rounded[-1]), share=share)
     return best

@@ -8,10 +8,11 @@ from pydantic import JsonValue
 from lineage.domain.derivation import Alternative, EvidenceKind, Relation
 from lineage.fingerprint.types import FRAME
 from lineage.infer.chance import p_of_cosine
+from lineage.infer.direction import probability
 from lineage.infer.disguise import RawAgreement, raw_agreement, tricks, vectors
 from lineage.infer.field import Field
 from lineage.infer.links import Explanation, Parent
-from lineage.infer.order import claims_parent
+from lineage.infer.order import claims_parent, time_odds
 from lineage.infer.reparam import Apartness
 from lineage.infer.twins import time_note
 from lineage.infer.views import View
@@ -30,6 +31,9 @@ _RAW_CHANGE = 0.15
 _TIE = 0.004
 _NEARLY = 1.25
 _SHORTLIST = 12
+
+_SURE, _CLAIM = 7.0, 3.0
+"""Log odds of what disguises cannot undo, beyond those of times, and of a claim."""
 
 
 def with_laundered(
@@ -80,24 +84,28 @@ class _Models:
         self._company: dict[int, int] = {}
 
     def precedes(self, row: int, child: int) -> bool:
-        """Tell whether one model may be another's origin.
+        """Tell whether one model is rather another's origin than its copy.
 
-        Times decide. Where they are unknown or equal: folded gains (constants cannot be unfolded),
-        then company (a copy leaves the family of those whose weights agree as they are), claims,
-        and the order given, so that no two models are each other's origin.
+        By the sum of log odds: times; folded gains (constants cannot be unfolded); company (a copy
+        leaves the family of those whose weights agree as they are); claims. Where nothing tells,
+        the order given, so that no two models are each other's origin.
         """
         a, b = self.views[row], self.views[child]
         if a.id == b.id:
             return False
-        if a.time is not None and b.time is not None and a.time != b.time:
-            return a.time < b.time
-        if vectors(a) != vectors(b):
-            return vectors(a) > vectors(b)
-        if self.company(row) != self.company(child):
-            return self.company(row) > self.company(child)
-        if claims_parent(a, b) != claims_parent(b, a):
-            return claims_parent(b, a)
-        return row < child
+        odds = self.odds(row, child)
+        return odds > 0 if odds else row < child
+
+    def odds(self, row: int, child: int) -> float:
+        """Return the natural log odds of one model being another's origin, 0 if nothing tells."""
+        a, b = self.views[row], self.views[child]
+        odds = time_odds(a, b)
+        odds += _SURE * _sign(vectors(a) - vectors(b))
+        if min(self.company(row), self.company(child)) == 0:
+            # a single sibling may be a copy of the copy
+            apart = self.company(row) - self.company(child)
+            odds += (_SURE if abs(apart) > 1 else 1.0) * _sign(apart)
+        return odds + _CLAIM * (claims_parent(b, a) - claims_parent(a, b))
 
     def company(self, row: int) -> int:
         """Return with how many of the models near in invariants a model's weights agree."""
@@ -106,6 +114,10 @@ class _Models:
             view = self.views[row]
             self._company[row] = sum(_plain(raw_agreement(self.views[r], view)) for r in near)
         return self._company[row]
+
+
+def _sign(value: int) -> int:
+    return (value > 0) - (value < 0)
 
 
 def _explain(models: _Models, child: int, rows: Sequence[int]) -> Explanation | None:
@@ -202,6 +214,7 @@ def _link(
         "raw_embedding_cosine": None if raw.embedding is None else round(raw.embedding, 3),
         "nearest_unrelated": None if stranger is None else round(stranger, 3),
         "time": time_note(p, c),
+        "direction": probability(models.odds(origin, child)),
     }
     if gap.gates:
         detail["gates"] = [round(g, 4) for g in gap.gates]

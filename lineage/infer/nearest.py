@@ -11,6 +11,7 @@ from lineage.infer.descent import Inheritance
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
 from lineage.infer.links import Explanation, Parent
+from lineage.infer.match import match_tensors
 from lineage.infer.twins import time_note
 
 FOREIGN = 0.25
@@ -36,16 +37,32 @@ def cosine_to(family: Family, parent: int, child: int) -> tuple[float, int]:
 def equal_share(family: Family, parent: int, child: int, grain: Grain) -> float:
     """Return the share of values of `child` that `parent` reproduces when cast to `grain`.
 
-    0 where the child has much that has no place in the family: equal parts make no cast (a mixture
-    of experts holds all of its base).
+    Tensors without a place in the family count where both have one of that shape. 0 where the
+    child has much that the parent has not: equal parts make no cast (a mixture of experts holds
+    all of its base).
     """
     view = family.views[child]
+    extra = _extra_pairs(family, parent, child)
+    foreign = set(family.extra[child]) - {i for i, _ in extra}
     sizes = [math.prod(t.shape) for t in view.tensors]
-    if sum(sizes[i] for i in family.extra[child]) > FOREIGN * sum(sizes):
+    if sum(sizes[i] for i in foreign) > FOREIGN * sum(sizes):
         return 0.0
     mask = family.shared(parent, child)
     ours = round_to(family.values[parent][mask], grain)
-    return float((ours == family.values[child][mask]).float().mean()) if mask.any() else 0.0
+    hits, count = int((ours == family.values[child][mask]).sum()), int(mask.sum())
+    for i, j in extra:
+        theirs = round_to(torch.from_numpy(family.views[parent].tensors[j].probe), grain)
+        hits += int((theirs == torch.from_numpy(view.tensors[i].probe)).sum())
+        count += theirs.numel()
+    return hits / count if count else 0.0
+
+
+def _extra_pairs(family: Family, parent: int, child: int) -> list[tuple[int, int]]:
+    """Pair tensors of child and parent that have no place in the family, as a grown vocabulary."""
+    ours, theirs = family.extra[child], family.extra[parent]
+    tensors = [family.views[child].tensors[i] for i in ours]
+    others = [family.views[parent].tensors[j] for j in theirs]
+    return [(ours[i], theirs[j]) for i, j, _ in match_tensors(tensors, others)]
 
 
 def cast_link(family: Family, parent: int, child: int, share: float) -> Explanation:

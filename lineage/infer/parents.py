@@ -19,6 +19,7 @@ from lineage.infer.grain import Grain
 from lineage.infer.inside import find_inside
 from lineage.infer.links import Explanation
 from lineage.infer.merges import Sums, find_sums
+from lineage.infer.moe import mixture_link
 from lineage.infer.nearest import (
     cast_link,
     equal_share,
@@ -27,11 +28,12 @@ from lineage.infer.nearest import (
     squared_distances,
 )
 from lineage.infer.nearswap import nearswap_link
-from lineage.infer.order import claims_parent, may_precede
+from lineage.infer.order import claims_parent, dated, may_precede
 from lineage.infer.patches import Patches
 from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
 from lineage.infer.space import Space, make_space
+from lineage.infer.turned import find_turned
 from lineage.infer.views import View
 
 CAST = 0.995
@@ -65,11 +67,16 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is to be searched for one child: its candidates and the nearest of them."""
+    """What is to be searched for one child: its candidates, as they are and nearest first."""
 
     child: int
     rows: list[int]
-    near: int
+    ranked: list[int]
+
+    @property
+    def near(self) -> int:
+        """Return the nearest of them."""
+        return self.ranked[0]
 
 
 def family_links(
@@ -94,12 +101,12 @@ def family_links(
         ranked = sorted(rows, key=lambda r: float(gaps[child, r]))
         link = _plain(space, child, rows, ranked, patches)
         if link is None:
-            searches.append(Search(child, rows, ranked[0]))
+            searches.append(Search(child, rows, ranked))
             continue
         links[child] = link
         if link.relation in ECHOES:
             state.echoes[child] = _rows_of(family, link)[0]
-    found = in_threads(lambda s: _merge(space, s, adapters), searches)
+    found = in_threads(lambda s: made_exactly(space, s, adapters), searches)
     merges = {s.child: (s, f) for s, f in zip(searches, found, strict=True)}
     for child in range(len(family.views)):
         if child in merges:
@@ -143,8 +150,7 @@ def candidates(family: Family, child: int) -> list[int]:
     for row, view in enumerate(views):
         if row == child or not may_precede(view, views[child]):
             continue
-        known = view.time is not None and views[child].time is not None
-        if (known and view.time != views[child].time) or _first(family, row, child):
+        if dated(view, views[child]) or _first(family, row, child):
             rows.append(row)
     return rows
 
@@ -167,6 +173,7 @@ def _plain(
     grain = family.views[child].grain
     covering = patches.covering(child, rows)
     patched = patchwork_link(family, child, covering) if covering else None
+    patched = patched or mixture_link(family, child, rows)
     if patched:
         return patched
     if grain is not Grain.QUANT:
@@ -195,13 +202,14 @@ def _has_zeros(family: Family, child: int, rows: Sequence[int]) -> bool:
     return int((family.values[child] == 0).sum()) >= PRUNED * least
 
 
-def _merge(space: Space, search: Search, adapters: Sequence[View]) -> Found:
+def made_exactly(space: Space, search: Search, adapters: Sequence[View]) -> Found:
     """Explain a child by what reproduces it: an adapter merged in, a sum, a value-wise merge.
 
     Which of several sums stands depends on how their sources were made, which is not known yet.
     """
     family, child, rows = space.family, search.child, search.rows
     held = find_inside(space, child, rows, adapters, search.near)
+    held = held or find_turned(family, child, search.ranked, adapters)
     if held:
         return held_link(family, child, held)
     sums = find_sums(space, child, rows)

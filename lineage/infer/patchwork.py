@@ -1,6 +1,6 @@
 """Models put together from whole tensors of others: frankenmerges and mixtures of experts."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +10,7 @@ from lineage.domain.derivation import EvidenceKind, Relation
 from lineage.infer.chance import TINY
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
+from lineage.infer.layermap import layer_map
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.twins import time_note
 from lineage.infer.views import Tensor, View
@@ -24,7 +25,8 @@ def patchwork_link(family: Family, child: int, rows: Sequence[int]) -> Explanati
     """Explain a child whose tensors are each equal to a tensor of one of several models.
 
     The fewest models that cover all covered tensors are chosen, those that cover most first. None
-    where one model covers all (a copy or a cast) or too little is covered.
+    where too little is covered, or by one model with as many tensors (a copy or a cast): with more
+    or fewer, layers of it were left out or repeated.
     """
     view = family.views[child]
     wanted = {i: tensor_key(t, view.grain) for i, t in enumerate(view.tensors) if _telling(t)}
@@ -38,9 +40,15 @@ def patchwork_link(family: Family, child: int, rows: Sequence[int]) -> Explanati
     if len(union) < COVERED * len(wanted):
         return None
     chosen = _fewest(covers, union)
-    if len(chosen) < 2 or len(chosen) > MOST:
+    if len(chosen) > MOST or (len(chosen) == 1 and not _restacked(family, view, chosen)):
         return None
     return _explain(family, view, chosen, covers, union, len(wanted))
+
+
+def _restacked(family: Family, view: View, chosen: dict[int, set[int]]) -> bool:
+    """Tell whether a model has more or fewer matrices than the one that covers all of it."""
+    (row,) = chosen
+    return sum(map(_telling, view.tensors)) != sum(map(_telling, family.views[row].tensors))
 
 
 def _telling(tensor: Tensor) -> bool:
@@ -75,11 +83,13 @@ def _explain(
     total: int,
 ) -> Explanation:
     repeated = len(view.tensors) > max(len(family.views[r].tensors) for r in chosen)
-    experts = repeated and _is_moe(view)
-    parents = [
-        Parent(family.views[row].id, 1.0, layers=_names(view, chosen[row]))
-        for row in sorted(chosen)
-    ]
+    largest = max(chosen, key=lambda r: (len(chosen[r]), -r))
+    experts = repeated and _is_moe(view, family.views[largest])
+    parents = []
+    for row in sorted(chosen):
+        pairs = named_pairs(view, family.views[row], chosen[row])
+        layers = layer_map(pairs) or f"{len(chosen[row])} tensors"
+        parents.append(Parent(family.views[row].id, 1.0, layers=layers))
     return Explanation(
         child=view.id,
         relation=Relation.MOE if experts else Relation.MERGE,
@@ -98,16 +108,23 @@ def _explain(
     )
 
 
-def _is_moe(view: View) -> bool:
-    """Tell experts from repeated layers: all of one shape group grew, attention did not."""
-    counts: dict[tuple[int, ...], int] = defaultdict(int)
-    for tensor in view.tensors:
-        counts[tensor.shape] += 1
-    ordered = sorted(counts.values())
-    return any(t.name.find("expert") >= 0 for t in view.tensors) or ordered[-1] >= 3 * ordered[0]
+def _is_moe(view: View, parent: View) -> bool:
+    """Tell experts from repeated layers: matrices of some shapes grew in number, of others not."""
+    if any("expert" in t.name for t in view.tensors):
+        return True
+    ours = Counter(t.shape for t in view.tensors if _telling(t))
+    theirs = Counter(t.shape for t in parent.tensors if _telling(t))
+    # what every layer has, not the embedding and the head
+    grown = [ours[shape] / count for shape, count in theirs.items() if count > 2 and ours[shape]]
+    return bool(grown) and max(grown) >= 2 and min(grown) <= 1
 
 
-def _names(view: View, indices: set[int]) -> str:
-    """Return the names of a few of the child's tensors taken from one parent."""
-    names = sorted(view.tensors[i].name for i in indices)
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+def named_pairs(view: View, parent: View, indices: set[int]) -> list[tuple[str, str]]:
+    """Return the names of tensors of a child with those of the equal tensors of a parent."""
+    names: dict[bytes, list[str]] = defaultdict(list)
+    for tensor in parent.tensors:
+        if _telling(tensor):
+            names[tensor_key(tensor, view.grain)].append(tensor.name)
+    ours = [view.tensors[i] for i in sorted(indices)]
+    keys = [(t.name, names.get(tensor_key(t, view.grain), [])) for t in ours]
+    return [(name, theirs[0]) for name, theirs in keys if theirs]

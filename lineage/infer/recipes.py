@@ -136,7 +136,7 @@ def held_link(family: Family, child: int, held: Held) -> Explanation:
         kind=EvidenceKind.REPLAY,
         score=held.share,
         p_value=p_of_share(held.share, held.values, 0.5),
-        method="lora",
+        method=held.method,
         where=", ".join(p.id for p in parents),
         detail={
             "reproduced": round(held.share, 4),

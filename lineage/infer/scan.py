@@ -8,10 +8,15 @@ from lineage.domain.derivation import Derivation, MergeEvent, merge_derivations
 from lineage.domain.errors import UsageError
 from lineage.fingerprint.torchside import one_thread
 from lineage.infer.adapters import adapter_links
+from lineage.infer.ages import first_dated, settle
+from lineage.infer.bases import base_links
 from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
-from lineage.infer.family import group_families, stack
+from lineage.infer.direction import with_direction
+from lineage.infer.extracted import extracted_links
+from lineage.infer.family import group_families
 from lineage.infer.laundering import with_laundered
+from lineage.infer.library import Library
 from lineage.infer.links import Explanation, to_derivations, to_kin
 from lineage.infer.parents import family_links
 from lineage.infer.twins import duplicate, group_twins
@@ -67,21 +72,29 @@ def _scan(
         if on_progress:
             on_progress("opening fingerprints", number + 1, len(subjects))
     links: list[Explanation] = []
+    taken: list[Explanation] = []
     notes: list[str] = []
     models = [v for v in views if not v.is_adapter and v.tensors]
     adapters = [v for v in views if v.is_adapter]
+    library = Library(adapters)
     originals, copies = group_twins(models)
-    for original in originals:
-        links += [duplicate(original, c) for c in copies[id(original)]]
-    families = group_families(_by_age(originals))
-    for members in families:
-        if len(members) > 1 and _touched(members, fresh):
-            links += family_links(stack(members), adapters, device=device)
+    families = []
+    for found in group_families(_by_age(originals)):
+        members = _by_age(first_dated(found, copies, library))
+        families.append(members)
+        if len(members) > 1 and _touched(members, adapters, fresh):
+            family = settle(members, library, device)
+            links += family_links(family, library, device=device)
+            taken += extracted_links(family, library, links)
+    originals = [member for members in families for member in members]
+    links += [duplicate(o, c) for o in originals for c in copies[id(o)]]
     links = with_laundered(links, _by_age(originals), fresh)
-    links += adapter_links(adapters)
+    links += taken + adapter_links([a for a in adapters if a.id not in {e.child for e in taken}])
+    links += base_links(adapters, _by_age(originals), links)
     kept = [
         e for e, real in zip(links, discoveries([e.p_value for e in links]), strict=True) if real
     ]
+    kept = with_direction(kept, views)
     judge = Judge(views, families, kept)
     against = [d for v in views if not fresh or v.id in fresh for d in judge.verdicts(v)]
     return _findings(kept, against, notes, fresh, [v.id for v in views])
@@ -100,12 +113,22 @@ def _without_claims(subject: Subject) -> Subject:
 
 
 def _by_age(views: Sequence[View]) -> list[View]:
-    """Sort by creation time, unknown ones last, names breaking ties."""
-    return sorted(views, key=lambda v: (v.time is None, v.time or 0.0, v.id, v.subject.artifact))
+    """Sort by creation time, unknown ones last, by their places in families where settled."""
+
+    def key(view: View) -> tuple[bool, float, int, str, str]:
+        place = view.age[1] if view.age and view.time is None else 0
+        return view.time is None, view.time or 0.0, place, view.id, view.subject.artifact
+
+    return sorted(views, key=key)
 
 
-def _touched(members: Sequence[View], fresh: set[str] | None) -> bool:
-    return fresh is None or any(m.id in fresh for m in members)
+def _touched(members: Sequence[View], adapters: Sequence[View], fresh: set[str] | None) -> bool:
+    """Tell whether a family has a new member, or one may hold a new adapter."""
+    if fresh is None or any(m.id in fresh for m in members):
+        return True
+    shapes = {shape for m in members for shape in m.shapes}
+    new = [a for a in adapters if a.id in fresh]
+    return any(not a.deltas or any(d.shape in shapes for d in a.deltas) for a in new)
 
 
 def _findings(

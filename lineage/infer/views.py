@@ -58,8 +58,8 @@ class Tensor:
 class View:
     """One artifact as inference compares it.
 
-    `grain` is the coarsest float type that holds all its values; `twin` groups artifacts with
-    equal content, see `content_key`.
+    `grain` is the coarsest float type that holds all its values. `age`, where it is set, is a
+    family and a place in it, the oldest first.
     """
 
     subject: Subject
@@ -71,6 +71,7 @@ class View:
     cast_digest: bytes | None
     invariants: Invariants | None = None
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    age: tuple[int, int] | None = None
 
     @property
     def id(self) -> str:

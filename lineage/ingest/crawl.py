@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from lineage.domain.errors import UsageError
+from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
 from lineage.graph.store import Record, RepoState, Store
 from lineage.hub.source import Listing, Selection
+from lineage.ingest.deepening import undecided
 from lineage.ingest.events import CrawlReport, Event, OnEvent, Problem, ignore
 from lineage.ingest.executor.base import Executor
 from lineage.ingest.executor.inline import InlineExecutor
@@ -18,6 +20,7 @@ from lineage.ingest.reading import REFUSALS, Job, Outcome, SourceSpec, open_sour
 from lineage.ingest.seen import seen_now
 from lineage.ingest.vault import Vault
 
+DEEPEN = "deepen"
 _DEPTH = {"none": 0, "sample": 1, "full": 2}
 
 
@@ -36,16 +39,31 @@ def crawl(
 
     Each revision is written in one transaction as soon as it is read. A repo that cannot be read
     becomes a problem of the report and of the store; the others go on. `force` reads unchanged
-    repos again. Raises SourceError only where the listing itself cannot be had.
+    repos again. With weights `deepen` only what `undecided` names is read, whole: of `selection`,
+    or where that is empty of all. Raises SourceError only where the listing itself cannot be had.
     """
+    if weights == DEEPEN:
+        selection, weights = _deepening(store, selection), "full"
     if weights not in _DEPTH:
-        raise UsageError(f"'{weights}' is no depth of reading", hint="Give full, sample or none.")
+        hint = "Give full, sample, none or deepen."
+        raise UsageError(f"'{weights}' is no depth of reading", hint=hint)
     job = Job(source, vault.url, weights)
     writer = _Writer(store, weights, on_event)
     listings = _worth_reading(store, job, selection, force=force, writer=writer)
     for outcome in (executor or InlineExecutor()).map(_Bound(job), listings):
         writer.write(outcome)
     return writer.report()
+
+
+def _deepening(store: Store, selection: Selection) -> Selection:
+    """Return the revisions of a selection that must be read whole, by name and commit."""
+    wanted = sorted(undecided(store))
+    asked = {split_revision_id(name)[0] for name in selection.repos}
+    owners = set(selection.authors)
+    if asked or owners:
+        repos = {name: split_revision_id(name)[0] for name in wanted}
+        wanted = [n for n, r in repos.items() if r in asked or r.partition("/")[0] in owners]
+    return Selection(repos=tuple(wanted[: selection.limit]))
 
 
 class _Bound:

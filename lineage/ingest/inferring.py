@@ -12,10 +12,14 @@ from lineage.fingerprint.types import Fingerprint
 from lineage.graph.store import Store
 from lineage.infer.scan import scan
 from lineage.infer.types import Findings, Subject
+from lineage.ingest.deepening import undecided
 from lineage.ingest.events import Event, InferReport, OnEvent, Problem, ignore
 from lineage.ingest.seen import measured_now
 from lineage.ingest.tensors import index_tensors
 from lineage.ingest.vault import Vault
+
+_NAMED = 20
+"""Revisions that a note names, at most."""
 
 
 def infer(
@@ -53,16 +57,29 @@ def infer(
     store.put_derivations(d for d in found if d.child not in fresh)
     store.put_events(findings.events)
     _write_kin(store, findings, fresh)
-    for note in findings.notes:
+    notes = (*findings.notes, *_to_deepen(store))
+    for note in notes:
         on_event(Event("note", message=note))
     return InferReport(
         subjects=len(subjects),
         edges=len(findings.derivations) - _contradicted(findings.derivations),
         kin=len(findings.kin),
         contradicted=_contradicted(findings.derivations),
-        notes=findings.notes,
+        notes=notes,
         problems=tuple(problems),
     )
+
+
+def _to_deepen(store: Store) -> list[str]:
+    """Say which sampled revisions to read whole, a note for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in undecided(store).items():
+        reasons.setdefault(reason, []).append(name)
+    return [
+        f"{reason}: read whole ({len(names)}, crawl --weights deepen): {', '.join(names[:_NAMED])}"
+        + (", …" if len(names) > _NAMED else "")
+        for reason, names in sorted(reasons.items())
+    ]
 
 
 def _write_kin(store: Store, findings: Findings, fresh: Collection[str]) -> None:

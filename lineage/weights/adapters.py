@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lineage.weights.base import ContainerReader, numel
 from lineage.weights.naming import Dialect, Half, Named, parse_name
+from lineage.weights.products import ScaleOf, composed
 from lineage.weights.reader import Chunk, LowRank, TensorInfo
 from lineage.weights.roles import role_of
 
@@ -20,10 +21,12 @@ _MAX_ALPHA = 1e6
 
 
 class AdapterReader:
-    """Read an adapter: a container's tensors, and the low-rank changes they make together.
+    """Read an adapter: a container's tensors, and the changes they make together.
 
-    LoRA pairs (plain, rsLoRA, convolutions, embeddings, DoRA's directions) are low-rank. LoHa,
-    LoKr, IA3, OFT, AdaLoRA, VeRA, prompts and modules saved whole are tensors and nothing more.
+    LoRA pairs (plain, rsLoRA, convolutions, embeddings, DoRA's directions), LoHa, LoKr and VeRA
+    with its projections saved make changes by themselves. IA3, OFT, HRA, FourierFT, AdaLoRA,
+    prompts and modules saved whole are tensors and nothing more: what they change depends on the
+    model.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class AdapterReader:
         self._inner.close()
 
     def low_rank(self) -> Sequence[LowRank]:
-        """Return the low-rank changes, sorted by target.
+        """Return the changes that need no model, sorted by target.
 
         `scale` comes from the file's own `alpha` tensors first, then from the adapter's
         configuration, then from training metadata; it is 1 where none tells.
@@ -74,8 +77,15 @@ class AdapterReader:
             modules = _modules(self._inner.tensors(), self._named)
             alphas = self._alphas(modules)
             scales = _Scales(self._config, self._inner.metadata, self.dialect)
-            pairs = (_pair(m, scales.of(m, alphas.get(m.target))) for m in modules if m.is_low_rank)
-            self._found = tuple(p for p in pairs if p is not None)
+            turned = self._config.get("fan_in_fan_out") is True
+            pairs = [
+                _pair(m, scales.of(m, alphas.get(m.target)), turned=turned and _is_conv1d(m.target))
+                for m in modules
+                if m.is_low_rank
+            ]
+            pairs += composed(self._inner.tensors(), self._named, scales.composed(alphas))
+            found = sorted((p for p in pairs if p is not None), key=lambda p: p.target)
+            self._found = tuple(found)
         return self._found
 
     def _alphas(self, modules: Sequence["_Module"]) -> dict[str, float]:
@@ -142,7 +152,12 @@ def _modules(tensors: Sequence[TensorInfo], named: Mapping[str, Named]) -> list[
     return [found[target] for target in sorted(found)]
 
 
-def _pair(module: _Module, scale: float | None) -> LowRank | None:
+def _is_conv1d(target: str) -> bool:
+    """Tell whether GPT-2 has a Conv1D, which stores its transpose, of that name."""
+    return target.rpartition(".")[2] in ("c_attn", "c_fc", "c_proj", "q_attn")
+
+
+def _pair(module: _Module, scale: float | None, *, turned: bool) -> LowRank | None:
     """Return the change that a pair of factors makes, None where their shapes do not fit."""
     down, up = module.down, module.up
     if down is None or up is None or scale is None:
@@ -154,7 +169,7 @@ def _pair(module: _Module, scale: float | None) -> LowRank | None:
     if rank < 1 or flat_up != rank or not numel(down.shape) or not numel(up.shape):
         return None
     role = role_of(f"{module.target}.weight")
-    if module.embedding:
+    if module.embedding or turned:
         role = replace(role, transposed=True)
     if module.dora:
         role = replace(role, detail="dora")
@@ -193,6 +208,27 @@ class _Scales:
         if alpha is None:
             return 1.0
         return alpha / math.sqrt(rank) if config.get("use_rslora") is True else alpha / rank
+
+    def composed(self, alphas: Mapping[str, float]) -> ScaleOf:
+        """Return how LoHa and LoKr are scaled: by alpha over the rank that was asked for.
+
+        The function takes a target and the rank that its factors show, None where none does:
+        then PEFT still divides by the rank of the configuration, and LyCORIS does not scale.
+        """
+        config = self._by_root.get("", {})
+
+        def scale(target: str, rank: int | None) -> float:
+            if target in alphas:
+                return alphas[target] / rank if rank else 1.0
+            alpha, asked = _number(config.get("alpha")), _number(config.get("r"))
+            own, ranked = (
+                _by_pattern(config.get(f"{k}_pattern"), target) for k in ("alpha", "rank")
+            )
+            alpha = own if own is not None else alpha
+            rank_ = ranked or asked or rank
+            return alpha / rank_ if alpha is not None and rank_ else 1.0
+
+        return scale
 
 
 def _diffusers_configs(metadata: Mapping[str, str]) -> dict[str, Mapping[str, Any]]:

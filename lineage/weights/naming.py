@@ -28,17 +28,18 @@ class Half(StrEnum):
     ALPHA = "alpha"
     MAGNITUDE = "magnitude"  # DoRA
     BLOCKER = "blocker"  # makes the change something else than up @ down
-    OTHER = "other"  # recognised kinds that are not low-rank pairs: LoHa, LoKr, IA3, OFT, …
+    OTHER = "other"  # recognised kinds that are not pairs of factors: LoHa, LoKr, IA3, OFT, …
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What the name of one adapter tensor says."""
+    """What the name of one adapter tensor says; `part` is the parameter's own name of others."""
 
     target: str
     half: Half
     dialect: Dialect
     embedding: bool = False
+    part: str = ""
 
 
 _W = r"(?:\.weight)?$"
@@ -112,7 +113,8 @@ def parse_name(name: str) -> Named | None:
         if match is not None:
             module = name[: match.start()]
             dialect = _dialect(module, name)
-            return Named(_target(module, dialect), half, dialect, embedding)
+            part = match.group(0).strip(".").partition(".")[0] if half is Half.OTHER else ""
+            return Named(_target(module, dialect), half, dialect, embedding, part)
     return None
 
 

@@ -125,6 +125,9 @@ def sniff(blob: Blob, promised: str) -> str:
 
 
 def _magic(head: bytes) -> str | None:
+    # first: the length of a header can begin as a pickle does (640 bytes: 80 02)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
+        return "safetensors"
     if head[:4] == b"GGUF":
         return "gguf"
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -133,8 +136,6 @@ def _magic(head: bytes) -> str | None:
         return "torch"
     if head[257:262] == b"ustar":
         return "torch"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
-        return "safetensors"
     return None
 
 

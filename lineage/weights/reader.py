@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
@@ -34,9 +35,23 @@ class TensorInfo:
     block: int = 1
 
 
+class Product(StrEnum):
+    """How the stored factors of a change make it; all are linear in every one of them."""
+
+    PLAIN = "plain"  # up @ down
+    HADAMARD = "hadamard"  # LoHa: (left matrices) * (right matrices), value by value
+    KRONECKER = "kronecker"  # LoKr: kron(left matrices, right matrices)
+    SCALED = "scaled"  # VeRA: (left vector * left matrix) @ (right vector * right matrix)
+
+
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """A low-rank change of one matrix, `scale * up @ down`, named by what it changes.
+    """A change of one matrix that its stored factors alone make, named by what it changes.
+
+    With product `PLAIN` it is `scale * up @ down`. With others `left` and `right` name the tensors
+    of two sides: one matrix or two whose product it is (of `SCALED`: a vector and the matrix whose
+    rows or columns it scales), and `up` and `down` are the first of them. `rank` is then an upper
+    bound.
 
     `down` is (r, n), `up` (m, r); convolution kernels are flattened to two dimensions. `scale` is
     alpha / r (alpha / sqrt(r) for rsLoRA), 1 where the file does not tell. The fields name tensors
@@ -52,6 +67,9 @@ class LowRank:
     rank: int
     shape: tuple[int, int]
     scale: float
+    product: Product = Product.PLAIN
+    left: tuple[str, ...] = ()
+    right: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

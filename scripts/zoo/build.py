@@ -1,9 +1,10 @@
 """The zoo: families of models by real tools, every relation and method, with known truth.
 
-    python -m scripts.zoo.build OUT --seed N [--size small|full] [--false-times]
+    python -m scripts.zoo.build OUT --seed N [--size small|kinds|full] [--false-times]
 
 `full` has some 130 repositories in six families: three independent llamas and two GPT-2s of one
-size each, and the real all-MiniLM-L6-v2. `small` has some 30 of two llama families.
+size each, and the real all-MiniLM-L6-v2. `small` has some 30 of two llama families, `kinds` one
+family with every kind of adapter, copy and part.
 """
 
 import argparse
@@ -32,6 +33,8 @@ def build_zoo(
         llamas = Breeder(zoo, LLAMA, tokenizer)
         if size == "small":
             _small(zoo, llamas)
+        elif size == "kinds":
+            _kinds(zoo, llamas)
         else:
             _first_family(zoo, llamas)
             _chain_family(zoo, llamas)
@@ -53,6 +56,20 @@ def _small(zoo: Nursery, llamas: Breeder) -> None:
     litters.adapter_litter(llamas, "adapters", root, tunes, domains, 1)
     litters.copy_litter(zoo, "copies", tunes + merges[:3], small=True)
     litters.laundry(zoo, "fresh", tunes, ("permuted_neurons", "all"))
+
+
+def _kinds(zoo: Nursery, llamas: Breeder) -> None:
+    """Build one family with every kind of adapter, part, copy and disguise, and few merges."""
+    root = llamas.pretrain("aurora/aurora-base", _PRETRAIN["small"])
+    domains = litters.pick(zoo, text.domains(), 6)
+    tunes = llamas.litter("tuners", "aurora", root, domains[:5])
+    tunes.append(llamas.tune("labs/aurora-wide", root, domains[5], steps=20, rate=2e-4, grow=16))
+    merges = litters.mixed(zoo, "mixers", root, tunes[:5], 5)
+    merges.append(litters.pair(zoo, "mixers/ties", "ties", tunes[:5], root, {"density": 0.5}))
+    litters.adapter_litter(llamas, "adapters", root, tunes[:5], domains, len(litters.ADAPTER_KINDS))
+    litters.part_litter(zoo, "parts", root, tunes[:5], layers=6)
+    litters.copy_litter(zoo, "copies", tunes + merges, small=False)
+    litters.laundry(zoo, "fresh", merges[:3] + tunes[:1], tuple(launder.DISGUISES)[3:])
 
 
 def _first_family(zoo: Nursery, llamas: Breeder) -> None:
@@ -149,7 +166,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts.zoo.build")
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", choices=("small", "full"), default="full")
+    parser.add_argument("--size", choices=("small", "kinds", "full"), default="full")
     parser.add_argument("--false-times", action="store_true", help="date half of the copies wrong")
     options = parser.parse_args(arguments)
     build_zoo(

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineage.fingerprint.probe import probe_runs
+from lineage.fingerprint.probe import is_stack, part_runs, probe_runs
 from lineage.fingerprint.signs import signs
 from lineage.fingerprint.sketch import Sketcher, sketch_matrix, sketch_product
 from lineage.fingerprint.types import PROBE_SIZE, SKETCH_K
@@ -133,14 +133,28 @@ def test_probe_runs_are_few_aligned_inside_and_apart(shape: list[int]) -> None:
     for extent in shape:
         total *= extent
     runs = probe_runs(shape)
-    assert sum(n for _, n in runs) == min(total, PROBE_SIZE)
-    assert len(runs) <= 4
+    if is_stack(shape):
+        assert len(runs) <= 6 * shape[0]
+    else:
+        assert sum(n for _, n in runs) == min(total, PROBE_SIZE)
+        assert len(runs) <= 4
     end = 0
     for start, count in runs:
         assert start >= end
         assert start % 256 == 0
         end = start + count
     assert end <= total
+
+
+def test_the_probe_of_stacked_experts_holds_that_of_each_ones_matrices() -> None:
+    def places(shape: tuple[int, int], start: int) -> set[int]:
+        return {start + s + i for s, n in part_runs(shape) for i in range(n)}
+
+    held = {s + i for s, n in probe_runs((4, 704, 128)) for i in range(n)}
+    for expert in range(4):
+        start = expert * 704 * 128
+        for shape, first in (((704, 128), 0), ((352, 128), 0), ((352, 128), 352 * 128)):
+            assert places(shape, start + first) <= held
 
 
 def test_probe_runs_begin_rows_and_see_stacked_parts() -> None:

@@ -228,7 +228,7 @@ def test_targets_are_named_alike_in_every_dialect(name: str, target: str) -> Non
     "names",
     [
         ["lora_unet_x.hada_w1_a", "lora_unet_x.hada_w1_b", "lora_unet_x.alpha"],
-        ["lora_unet_x.lokr_w1", "lora_unet_x.lokr_w2"],
+        ["lora_unet_x.lokr_w1", "lora_unet_x.lokr_t2", "lora_unet_x.lokr_w2"],
         ["base_model.model.layers.0.k_proj.ia3_l"],
         ["base_model.model.layers.0.k_proj.oft_R.weight"],
         ["prompt_embeddings"],

@@ -121,3 +121,15 @@ def test_labelled_integers_read_as_themselves() -> None:
     [info] = [t for t in reader.tensors() if t.quant]
     raw = b"".join(bytes(c.raw) for c in reader.chunks(info, 3))
     assert np.frombuffer(raw, "i1").tolist() == list(range(-4, 4))
+
+
+def test_a_safetensors_header_whose_length_looks_like_a_pickle_is_read() -> None:
+    from safetensors.torch import save
+
+    size = next(
+        n
+        for n in range(1, 2000)
+        if save({"w": torch.ones(2)}, {"note": "x" * n})[:2] == b"\x80\x02"
+    )
+    reader = open_one("m.safetensors", save({"w": torch.ones(2)}, {"note": "x" * size}))
+    assert reader.format == "safetensors"

@@ -1,0 +1,115 @@
+"""Which model an adapter was made for, where weights tell: by what it ships, by what holds it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lineage.domain.derivation import Alternative, EvidenceKind, Relation
+from lineage.infer.chance import p_of_share
+from lineage.infer.links import Explanation, Parent
+from lineage.infer.match import distances
+from lineage.infer.order import may_precede
+from lineage.infer.replayed import kind_of
+from lineage.infer.twins import time_note
+from lineage.infer.views import Tensor, View
+
+WHOLE = 0.02
+"""How far from 1 the scale may be at which an adapter was merged into its own base."""
+
+SHIPPED = 4096
+"""Values of a matrix, at least, that tells a base: factors of small adapters are smaller."""
+
+ALIKE = 0.25
+"""Distance |a - b|² / (|a|² + |b|²) up to which a shipped matrix is the base's, trained or not."""
+
+
+def base_links(
+    adapters: Sequence[View], models: Sequence[View], links: Sequence[Explanation]
+) -> list[Explanation]:
+    """Return a link from its base to each adapter of which weights tell one.
+
+    Modules that the adapter ships whole are nearest to the base's own. Else it is the model into
+    which it was merged at scale one: people merge an adapter into its base, mostly; other models
+    into which it was merged so are alternatives. Shapes alone are no evidence. Adapters that come
+    from others are left out.
+    """
+    known = {e.child for e in links}
+    views = {m.id: m for m in models}
+    out = []
+    for adapter in adapters:
+        if adapter.id in known:
+            continue
+        link = _by_modules(adapter, models) or _by_merges(adapter, views, links)
+        if link is not None:
+            out.append(link)
+    return out
+
+
+def _by_modules(adapter: View, models: Sequence[View]) -> Explanation | None:
+    """Link an adapter to the model that the matrices it ships are nearest to."""
+    shipped = [t for t in adapter.tensors if len(t.shape) == 2 and np.prod(t.shape) > SHIPPED]
+    best: tuple[float, float, View] | None = None
+    for model in models:
+        if not shipped or not may_precede(model, adapter):
+            continue
+        gaps = [g for t in shipped if (g := _nearest(t, model)) is not None]
+        near = [gap for gap in gaps if gap <= ALIKE]
+        if near and (best is None or (-len(near), sum(near)) < best[:2]):
+            best = -len(near), sum(near), model
+    if best is None:
+        return None
+    count, base = int(-best[0]), best[2]
+    # independent matrices are at distance 1 within a few hundredths
+    return Explanation(
+        child=adapter.id,
+        relation=Relation.ADAPTER,
+        parents=[Parent(base.id)],
+        kind=EvidenceKind.PROBE,
+        score=max(0.0, 1 - best[1] / count),
+        p_value=p_of_share(1 - best[1] / count, 256 * count, 0.5),
+        method=kind_of(adapter),
+        where=f"{base.subject.artifact} -> {adapter.subject.artifact}",
+        detail={"shipped_matrices": count, "time": time_note(base, adapter)},
+    )
+
+
+def _nearest(tensor: Tensor, model: View) -> float | None:
+    """Return the least distance of a matrix to one of a model's, None where no shape fits."""
+    held = [t.probe for t in model.tensors if t.shape == tensor.shape]
+    if not held:
+        return None
+    ours = tensor.probe[None].astype(np.float64)
+    return float(distances(ours, np.stack(held).astype(np.float64)).min())
+
+
+def _by_merges(
+    adapter: View, views: dict[str, View], links: Sequence[Explanation]
+) -> Explanation | None:
+    """Link an adapter to the oldest model into which it was merged at scale one."""
+    found: dict[str, Explanation] = {}
+    for link in links:
+        if link.relation is not Relation.ADAPTER_MERGE or len(link.parents) != 2:
+            continue
+        base, last = link.parents
+        whole = last.coefficient is not None and abs(last.coefficient - 1) <= WHOLE
+        if last.id == adapter.id and whole and base.id in views:
+            found.setdefault(base.id, link)
+    ranked = sorted(
+        (n for n in found if may_precede(views[n], adapter)),
+        key=lambda n: (views[n].time is None, views[n].time or 0.0, n),
+    )
+    if not ranked:
+        return None
+    base_view, link = views[ranked[0]], found[ranked[0]]
+    return Explanation(
+        child=adapter.id,
+        relation=Relation.ADAPTER,
+        parents=[Parent(base_view.id)],
+        kind=EvidenceKind.REPLAY,
+        score=link.score / len(ranked),
+        p_value=link.p_value,
+        method=link.method,
+        where=f"{base_view.subject.artifact} + {adapter.subject.artifact} -> {link.child}",
+        detail={"merged_as": link.child, "time": time_note(base_view, adapter)},
+        alternatives=[Alternative(parents=(n,)) for n in ranked[1:]],
+    )

@@ -1,0 +1,133 @@
+"""LoRAs extracted from fine-tunes: the leading part of what a model differs by from its base."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lineage.domain.derivation import EvidenceKind, Relation
+from lineage.infer.chance import p_of_z
+from lineage.infer.family import Family
+from lineage.infer.inside import Placed, place
+from lineage.infer.library import Library
+from lineage.infer.links import Explanation, Parent
+from lineage.infer.order import may_precede
+from lineage.infer.twins import time_note
+from lineage.infer.views import View
+
+ALIKE = 0.25
+"""Cosine of an extracted adapter with the difference that it was taken from, at least. Rank 4 of
+full fine-tunes kept .6; adapters trained on like data stay under .2."""
+
+WHOLE = 0.12
+"""How far the coefficient of the difference on the adapter may be from 1, that of a projection."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A fine-tune and a base whose difference an adapter is the leading part of."""
+
+    tuned: int
+    base: int
+    cosine: float
+    coefficient: float
+
+
+def extracted_links(
+    family: Family, library: Library, links: Sequence[Explanation]
+) -> list[Explanation]:
+    """Return a link for each adapter that was extracted from a model of a family.
+
+    A truncated singular value decomposition E of D = tuned - base is a projection of D, so that
+    <D, E> = <E, E>: the coefficient of D on E is 1 however little of D the rank keeps. Among all
+    pairs with that coefficient the one with the highest cosine is taken. Models that hold the
+    adapter already are left out: those came from it.
+    """
+    rows = {view.id: row for row, view in enumerate(family.views)}
+    parents = {link.child: [p.id for p in link.parents] for link in links}
+    placed: dict[int, tuple[View, list[Placed]]] = {}
+    for row, view in enumerate(family.views):
+        bases = [rows[p] for p in parents.get(view.id, ()) if p in rows][:1] or [0]
+        if bases == [row] or view.is_adapter:
+            continue
+        residual = family.values[row] - family.values[bases[0]]
+        for adapter in library.likely(family, residual, least=ALIKE**2 / 2):
+            if not may_precede(view, adapter) or adapter.id in parents.get(view.id, ()):
+                continue
+            found = place(family, adapter, residual)
+            if found is not None and found.cosine >= ALIKE:
+                placed.setdefault(id(adapter), (adapter, []))[1].append(found)
+    out = []
+    for adapter, seen in placed.values():
+        link = _best(family, adapter, max(seen, key=lambda p: p.cosine), parents)
+        if link is not None:
+            out.append(link)
+    return out
+
+
+def _best(
+    family: Family, adapter: View, placed: Placed, parents: dict[str, list[str]]
+) -> Explanation | None:
+    """Return the link to the pair whose difference is most like an adapter, None if none fits."""
+    touched = [
+        n for n, s in enumerate(family.slots) if bool((placed.change[s.start : s.stop] != 0).any())
+    ]
+    allowed = [
+        row
+        for row, view in enumerate(family.views)
+        if family.have[row, touched].all()
+        and may_precede(view, adapter)
+        and adapter.id not in parents.get(view.id, ())
+    ]
+    pair = _pair(family, placed, allowed) if len(allowed) > 1 else None
+    if pair is None:
+        return None
+    tuned, base = family.views[pair.tuned], family.views[pair.base]
+    return Explanation(
+        child=adapter.id,
+        relation=Relation.EXTRACTED,
+        parents=[Parent(tuned.id, 1.0), Parent(base.id, relation=Relation.ADAPTER)],
+        kind=EvidenceKind.PROBE,
+        score=pair.cosine,
+        p_value=p_of_z(placed.z),
+        method="svd",
+        where=f"{tuned.subject.artifact} - {base.subject.artifact} -> {adapter.subject.artifact}",
+        detail={
+            "cosine": round(pair.cosine, 6),
+            "coefficient": round(pair.coefficient, 4),
+            "share_kept": round(pair.cosine**2, 4),
+            "time": time_note(tuned, adapter),
+        },
+        base=base.id,
+    )
+
+
+def _pair(family: Family, placed: Placed, allowed: Sequence[int]) -> _Pair | None:
+    """Return the pair of models with the highest cosine of their difference and the adapter.
+
+    From the models' Gram matrix over the positions that the adapter changes.
+    """
+    where = placed.change != 0
+    change = placed.change[where].double()
+    # about their mean, so that small differences keep their digits
+    values = family.values[list(allowed)][:, where].double()
+    values = values - values.mean(0)
+    along = values @ change
+    gram = values @ values.T
+    norm = gram.diagonal()
+    gap = (norm[:, None] + norm[None, :] - 2 * gram).clamp(min=1e-30).sqrt()
+    size = float(change.norm())
+    dot = along[:, None] - along[None, :]
+    cosine = dot / (gap * size)
+    coefficient = dot / size**2
+    cosine[(coefficient - 1).abs() > WHOLE] = -1.0
+    best = int(torch.argmax(cosine))
+    tuned, base = divmod(best, len(allowed))
+    if float(cosine[tuned, base]) < ALIKE:
+        return None
+    return _Pair(
+        allowed[tuned],
+        allowed[base],
+        float(cosine[tuned, base]),
+        float(coefficient[tuned, base]),
+    )

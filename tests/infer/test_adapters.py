@@ -1,0 +1,135 @@
+"""Adapters inside models among a thousand others, and copies of adapters however refactored."""
+
+import torch
+
+from lineage.domain.derivation import Relation
+from lineage.fingerprint.compute import fingerprint
+from lineage.fingerprint.types import Fingerprint
+from lineage.infer.scan import scan
+from lineage.weights.reader import LowRank
+from lineage.weights.roles import UNKNOWN
+from tests.fingerprint.memory_reader import MemoryReader
+from tests.infer.families import subject
+from tests.infer.litter import Model, make_base, tune
+
+Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
+TARGETS = [f"layers.{i}.{n}.weight" for i in range(2) for n in ("q", "v", "up")]
+
+
+def factors(base: Model, seed: int, rank: int = 4) -> Factors:
+    """Factors of a size that training gives: the change is a few hundredths of the weights."""
+    g = torch.Generator().manual_seed(seed)
+
+    def pair(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        down = torch.randn(rank, weight.shape[1], generator=g) / weight.shape[1] ** 0.5
+        return down, 0.02 * torch.randn(weight.shape[0], rank, generator=g)
+
+    return {t: pair(base[t]) for t in TARGETS}
+
+
+def model_print(model: Model) -> Fingerprint:
+    return fingerprint(MemoryReader(model), threads=1)
+
+
+def adapter_print(parts: Factors, scale: float = 1.0, name: str = "{}") -> Fingerprint:
+    tensors: dict[str, torch.Tensor] = {}
+    changes = []
+    for target, (down, up) in parts.items():
+        module = name.format(target.removesuffix(".weight"))
+        tensors |= {f"{module}.down": down, f"{module}.up": up}
+        shape = (len(up), down.shape[1])
+        changes.append(
+            LowRank(module, UNKNOWN, f"{module}.down", f"{module}.up", len(down), shape, scale)
+        )
+    return fingerprint(MemoryReader(tensors, low_rank=changes), threads=1)
+
+
+def merged(model: Model, parts: Factors, scale: float) -> Model:
+    out = dict(model)
+    for target, (down, up) in parts.items():
+        out[target] = (model[target].float() + scale * up @ down).to(model[target].dtype)
+    return out
+
+
+def test_an_adapter_is_found_among_a_thousand_and_none_where_there_is_none() -> None:
+    base = make_base(1, layers=2)
+    tuned = tune(base, 2)
+    true = factors(base, 0)
+    models = {
+        "base": base,
+        "tuned": tuned,
+        "plain": tune(base, 3),
+        "at-one": merged(base, true, 1.0),
+        "at-a-tenth": merged(tuned, true, 0.1),
+        "later": tune(tuned, 4),
+    }
+    library = {"true": true, **{f"decoy{n}": factors(base, 10 + n) for n in range(1000)}}
+    subjects = [subject(n, adapter_print(p), 0) for n, p in library.items()]
+    subjects += [subject(n, model_print(w), 1 + d) for d, (n, w) in enumerate(models.items())]
+    found = scan(subjects).derivations
+    inside = {
+        (d.parent[4:], d.child[4:]): d.coefficient
+        for d in found
+        if d.parent[4:] in library or d.child[4:] in library
+    }
+    assert inside.keys() == {("true", "at-one"), ("true", "at-a-tenth")}
+    assert abs((inside["true", "at-a-tenth"] or 0.0) - 0.1) < 0.005
+    assert ("org/tuned", "org/at-a-tenth") in {(d.parent, d.child) for d in found}
+
+
+def test_copies_of_an_adapter_are_linked_however_they_are_written() -> None:
+    base = make_base(2, layers=2)
+    first = factors(base, 0)
+    turn = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(1)))[0]
+    turned = {t: (turn.T @ d * 3, u @ turn / 3) for t, (d, u) in first.items()}
+    wider = {
+        t: (torch.cat([d, torch.zeros(4, d.shape[1])]), torch.cat([u, torch.ones(len(u), 4)], 1))
+        for t, (d, u) in first.items()
+    }
+    narrower: Factors = {}
+    for target, (down, up) in first.items():
+        left, values, right = torch.linalg.svd(up @ down, full_matrices=False)
+        narrower[target] = (right[:2], left[:, :2] * values[:2])
+    found = scan(
+        [
+            subject("first", adapter_print(first), 0),
+            subject("turned", adapter_print(turned), 1),
+            subject("kohya", adapter_print(turned, name="lora_unet_{}"), 2),
+            subject("louder", adapter_print(first, scale=2.5), 3),
+            subject("wider", adapter_print(wider), 4),
+            subject("narrower", adapter_print(narrower), 5),
+            subject("other", adapter_print(factors(base, 9)), 6),
+        ]
+    ).derivations
+    assert {(d.parent[4:], d.child[4:]): d.relation for d in found} == {
+        ("first", "turned"): Relation.DUPLICATE,
+        ("first", "kohya"): Relation.DUPLICATE,
+        ("first", "louder"): Relation.DUPLICATE,
+        ("first", "wider"): Relation.DUPLICATE,
+        ("first", "narrower"): Relation.FINETUNE,
+    }
+    louder = next(d for d in found if d.child == "org/louder")
+    assert abs((louder.coefficient or 0.0) - 2.5) < 1e-3
+
+
+def test_an_adapters_base_is_told_by_what_it_ships_or_by_what_holds_it() -> None:
+    base, other = make_base(3, layers=2), make_base(4, layers=2)
+    shipping, merging, silent = (factors(base, n) for n in (1, 2, 3))
+    shipped = adapter_print(shipping)
+    head = {"embed.weight": tune(other, 5)["embed.weight"]}
+    shipped = type(shipped)(
+        "peft", shipped.coverage, model_print(head).tensors, shipped.deltas, None, None, {}, 0, 3
+    )
+    found = scan(
+        [
+            subject("base", model_print(base), 0),
+            subject("other", model_print(other), 0),
+            subject("tuned", model_print(tune(other, 6)), 1),
+            subject("shipping", shipped, 2),
+            subject("merging", adapter_print(merging), 2),
+            subject("silent", adapter_print(silent), 2),
+            subject("whole", model_print(merged(base, merging, 1.0)), 3),
+        ]
+    ).derivations
+    edges = {(d.parent[4:], d.child[4:]) for d in found if d.relation is Relation.ADAPTER}
+    assert edges == {("other", "shipping"), ("base", "merging")}
