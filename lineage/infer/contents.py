@@ -6,39 +6,24 @@ from dataclasses import replace
 
 import torch
 
-from lineage.domain.derivation import SHOWN, Derivation, EvidenceKind, Relation
+from lineage.domain.derivation import SHOWN, Derivation, Relation
 from lineage.domain.errors import UnknownRefError
 from lineage.infer.family import Family, stack
 from lineage.infer.inside import place
 from lineage.infer.jointfit import joint_fit
 from lineage.infer.scan import scan
+from lineage.infer.shares import plain, shares_of
 from lineage.infer.types import Contents, Source, Subject
 from lineage.infer.views import View, open_view
 
 LEAST = 0.002
 """Coefficients below this are left out: nothing of that size survives a bf16 cast."""
 
-EXACT = 0.95
-"""Share of positions that a sum reproduces from which its weights are taken as they are."""
-
-SLACK = 0.0005
-"""How far the weight of an exact sum may be off: recipes are recovered to its rounding."""
-
-UNEVEN_SLACK = 0.008
-"""The same where weights may differ from tensor to tensor, as those of SLERP and its kin do."""
-
 CHOSEN = (
     "it comes from a merge that is no plain weighted sum: coefficients are means by least squares, "
     "and changes that survive in part can weigh more"
 )
 
-_SUMS = {"linear", "task_arithmetic", "lora"}
-_WHOLE = {
-    Relation.FINETUNE,
-    Relation.DUPLICATE,
-    Relation.CONVERTED,
-    Relation.QUANTIZED,
-}
 _OWN_CHANGE = {Relation.FINETUNE, Relation.ADAPTER, Relation.UNKNOWN, Relation.PRUNED}
 
 
@@ -88,28 +73,25 @@ class _Mixture:
         if name not in self._known:
             line = {i: self._views[i] for i in _ancestors(name, self._parents) if i in self._views}
             fitted = _regress(name, line, self._parents)
-            composed = self._composed(name, fitted.base)
+            composed = self._composed(name, fitted)
             self._known[name] = replace(fitted, sources=composed) if composed else fitted
         return self._known[name]
 
-    def _composed(self, name: str, base: str | None) -> tuple[Source, ...]:
-        """Compose a model from its parents' contents; empty where an edge is not exact."""
+    def _composed(self, name: str, fitted: Contents) -> tuple[Source, ...]:
+        """Compose a model from its parents' contents; empty where edges tell no shares."""
+        base = fitted.base
         edges = [e for e in self._parents.get(name, ()) if e.parent in self._views]
-        weights = _exact_weights(edges)
+        weights = shares_of(edges)
         if base is None or not weights:
             return ()
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-        for parent, (weight, slack) in weights.items():
+        for parent, (low, weight, high) in weights.items():
             adapter = self._views[parent].is_adapter
             inner = self._of(parent)
             if not adapter and inner.base not in (base, None):
                 return ()
             for source in inner.sources:
-                ends = [
-                    w * x
-                    for w in (weight - slack, weight + slack)
-                    for x in (source.low, source.high)
-                ]
+                ends = [w * x for w in (low, high) for x in (source.low, source.high)]
                 found = sums[source.id]
                 found[0] += weight * source.coefficient
                 found[1] += min(ends)
@@ -122,35 +104,10 @@ class _Mixture:
         return tuple(Source(i, v, low, high) for i, (v, low, high) in ordered)
 
 
-def _exact_weights(edges: Sequence[Derivation]) -> dict[str, tuple[float, float]]:
-    """Return each parent's weight and how far it may be off, nothing where edges do not tell.
-
-    A model trained on, copied, cast or quantised holds all of its parent; a sum that replays holds
-    its parts by their weights.
-    """
-    if len(edges) == 1 and edges[0].relation in _WHOLE:
-        return {edges[0].parent: (1.0, 0.0)}
-    if len(edges) < 2 or any(e.coefficient is None or not _replayed(e) for e in edges):
-        return {}
-    return {e.parent: (e.coefficient or 0.0, _slack(e.coefficient or 0.0)) for e in edges}
-
-
 def _chosen(edges: Sequence[Derivation]) -> bool:
     """Tell whether a merge is no weighted sum, or not known as one."""
     merged = [e for e in edges if e.relation is Relation.MERGE]
-    return len(merged) > 1 and not all(_replayed(e) for e in merged)
-
-
-def _slack(weight: float) -> float:
-    """Return how far a weight may be off: round ones are the recipe's, others a mean."""
-    return SLACK if abs(weight * 100 - round(weight * 100)) < 0.02 else UNEVEN_SLACK
-
-
-def _replayed(edge: Derivation) -> bool:
-    sums = edge.method in _SUMS
-    return sums and any(
-        e.kind is EvidenceKind.REPLAY and (e.score or 0.0) >= EXACT for e in edge.evidence
-    )
+    return len(merged) > 1 and not all(plain(e) for e in merged)
 
 
 def _trained(edges: Sequence[Derivation]) -> bool:

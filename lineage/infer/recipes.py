@@ -11,6 +11,7 @@ from lineage.infer.elementwise import Elementwise
 from lineage.infer.family import Family
 from lineage.infer.inside import Held
 from lineage.infer.links import Explanation, Parent
+from lineage.infer.passed import noted
 from lineage.infer.replay import Replay
 from lineage.infer.twins import time_note
 
@@ -96,6 +97,7 @@ def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]
             "changed": round(best.changed, 4),
             "values": len(best.index),
             "time": time_note(family.views[best.base], family.views[child]),
+            "doses": noted(family, child, best),
         },
         parameters=parameters,
         base=family.views[best.base].id,
