@@ -6,7 +6,7 @@ from pathlib import Path
 from lineage.domain.advisory import Advisory
 from lineage.domain.base import Model
 from lineage.domain.exposure import Impact
-from lineage.report import documents
+from lineage.report import documents, sign_documents
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 
@@ -24,6 +24,7 @@ SCHEMAS: dict[str, type[Model]] = {
     "remediate": documents.RemediationDocument,
     "show": documents.ShowDocument,
     "show-advisory": documents.AdvisoryDocument,
+    "signs": sign_documents.SignsDocument,
     "status": documents.StatusDocument,
     "verify": documents.VerifyDocument,
 }
