@@ -13,6 +13,12 @@ GAMMA = 0.01
 EPSILON = 0.15
 """How far DELLA's chances to be kept lie around the density, mergekit's default."""
 
+FAINT = 1e-6
+"""Mean squares that all sources of a tensor must have together for SCE to weigh them, mergekit's:
+below it takes them as equal."""
+
+STOCK = "model_stock"
+
 _SUMS = ("linear", "task_arithmetic")
 
 
@@ -48,8 +54,8 @@ class Changes:
 
 
 def knows(method: str) -> bool:
-    """Tell whether a method can be followed."""
-    return method in METHODS or method in _SUMS
+    """Tell whether a method can be followed on probes: arcee fusion looks at whole rows."""
+    return method in _SUMS or method == STOCK or (method in METHODS and method != "arcee_fusion")
 
 
 def given(changes: Changes, plan: Plan) -> torch.Tensor:
@@ -58,6 +64,8 @@ def given(changes: Changes, plan: Plan) -> torch.Tensor:
     Thresholds are taken from the probe, tensor by tensor; values dropped at random are drawn from
     a fixed seed. Raises KeyError for a method that it does not know.
     """
+    if plan.method == STOCK:
+        return _stock(changes)
     traits = METHODS["task_arithmetic" if plan.method == "linear" else plan.method]
     kept = kept_values(changes, traits, plan.densities)
     weights = torch.tensor(plan.weights, dtype=kept.dtype)[:, None]
@@ -66,13 +74,30 @@ def given(changes: Changes, plan: Plan) -> torch.Tensor:
     parts = kept * weights
     took = torch.ones_like(parts)
     if traits.elects:
-        sign = torch.where(parts.sum(0) >= 0, 1.0, -1.0)  # TIES (Yadav et al. 2023), as mergekit
+        # TIES (Yadav et al. 2023) elects by weighted sums, SCE before it weighs
+        voted = kept if traits.weighs else parts
+        sign = torch.where(voted.sum(0) >= 0, 1.0, -1.0)
         took = (torch.sign(parts) == sign).to(parts.dtype)
     normalizes = traits.normalizes if plan.normalize is None else plan.normalize
     if normalizes or plan.method == "linear":
         divisor = (weights * took).sum(0)
         parts = parts / torch.where(divisor.abs() < 1e-8, torch.ones_like(divisor), divisor)
     out: torch.Tensor = parts * took * plan.scale
+    return out
+
+
+def _stock(changes: Changes) -> torch.Tensor:
+    """Follow model stock (Jang et al. 2024): the mean, drawn to the base by the changes' angles."""
+    out = torch.zeros_like(changes.values)
+    count = len(changes.values)
+    for start, stop in changes.bounds:
+        part = changes.values[:, start:stop]
+        if count < 2 or stop <= start:
+            continue
+        unit = part / part.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        cosine = float((unit @ unit.T).sum() - (unit * unit).sum()) / (count * (count - 1))
+        below = 1 + (count - 1) * cosine
+        out[:, start:stop] = part * (cosine / below if abs(below) > 1e-6 else 0.0)
     return out
 
 
@@ -148,6 +173,7 @@ def _by_squares(kept: torch.Tensor, changes: Changes) -> torch.Tensor:
     for start, stop in changes.bounds:
         squares = kept[:, start:stop].square().mean(1)
         total = float(squares.sum())
-        share = squares / total if total > 0 else torch.full_like(squares, 1 / len(squares))
+        equal = torch.full_like(squares, 1 / len(squares))
+        share = squares / total if total > FAINT else equal
         out[:, start:stop] = share[:, None]
     return out

@@ -154,3 +154,25 @@ def test_a_reader_sees_what_stands_out_first(added: Command) -> None:
 
 def test_weights_that_were_never_read_are_an_error(lineage: Command) -> None:
     assert "never read" in lineage.run("signs", "org/said", expect=2).stderr
+
+
+def test_check_follows_the_method_on_the_weights_of_the_sources(added: Command) -> None:
+    recipe = added.home / "recipe.yml"
+    source = "- model: org/{}\n  parameters: {{weight: 0.5, density: 0.5}}\n"
+    models = source.format("loud") + source.format("tune1")
+    recipe.write_text(f"merge_method: ties\nmodels:\n{models}base_model: org/base\n")
+    answer = added.json("check", "check", str(recipe), expect=1)
+    shares = {s["source"]: s for s in answer["sources"]}
+    assert shares["org/loud"]["basis"] == "weights"
+    ruled = added.json("check", "check", str(recipe), "--no-measure", expect=1)
+    rule = {s["source"]: s for s in ruled["sources"]}
+    assert rule["org/loud"]["basis"] == "rule"
+    assert rule["org/loud"]["share"] == pytest.approx(rule["org/tune1"]["share"], abs=0.05)
+    # what is large has its signs elected: more of it passes than of an equal source
+    assert shares["org/loud"]["share"] > rule["org/loud"]["share"] + 0.05
+    assert shares["org/tune1"]["share"] < rule["org/tune1"]["share"] - 0.05
+    assert ruled["signs"] == []
+    by_source = {s["id"].partition("@")[0]: s for s in answer["signs"]}
+    assert {s["name"]: s["z"] for s in by_source["org/loud"]["signs"]}["size"] > FAR
+    (inherited,) = answer["inherits"]
+    assert inherited["dose"] == pytest.approx(shares["org/loud"]["share"])
