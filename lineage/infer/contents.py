@@ -10,14 +10,17 @@ from lineage.domain.derivation import SHOWN, Derivation, Relation
 from lineage.domain.errors import UnknownRefError
 from lineage.infer.family import Family, stack
 from lineage.infer.inside import place
-from lineage.infer.jointfit import joint_fit
+from lineage.infer.jointfit import evenly, joint_fit
 from lineage.infer.scan import scan
-from lineage.infer.shares import plain, shares_of
+from lineage.infer.shares import Bounds, in_parts, plain, shares_of
 from lineage.infer.types import Contents, Source, Subject
 from lineage.infer.views import View, open_view
 
 LEAST = 0.002
 """Coefficients below this are left out: nothing of that size survives a bf16 cast."""
+
+WORSE = 0.02
+"""How much more a fit over parents may leave unexplained than one over generators."""
 
 CHOSEN = (
     "it comes from a merge that is no plain weighted sum: coefficients are means by least squares, "
@@ -77,11 +80,34 @@ class _Mixture:
             self._known[name] = replace(fitted, sources=composed) if composed else fitted
         return self._known[name]
 
+    def _fitted(
+        self, name: str, base: str, edges: Sequence[Derivation], unexplained: float
+    ) -> dict[str, Bounds]:
+        """Return the shares of a curved sum's parents by a fit over their changes.
+
+        Nothing where they explain less than the generators do: then some parent is not known.
+        """
+        models = [e.parent for e in edges if e.parent != base]
+        views = [self._views[i] for i in (base, *models, name)]
+        if not _told(edges) or any(v.is_adapter or not v.tensors for v in views):
+            return {}
+        family = stack(views)
+        changes = (family.values[1:] - family.values[0]) * evenly(family)
+        if not bool(changes.any(1).all()):
+            return {}
+        fit = joint_fit(family, changes[:-1], changes[-1])
+        if fit.unexplained > unexplained + WORSE:
+            return {}
+        pairs = zip(fit.coefficients, fit.widths, strict=True)
+        return {i: (c - w, c, c + w) for i, (c, w) in zip(models, pairs, strict=True)}
+
     def _composed(self, name: str, fitted: Contents) -> tuple[Source, ...]:
         """Compose a model from its parents' contents; empty where edges tell no shares."""
         base = fitted.base
         edges = [e for e in self._parents.get(name, ()) if e.parent in self._views]
         weights = shares_of(edges)
+        if base is not None and not weights:
+            weights = self._fitted(name, base, edges, fitted.unexplained)
         if base is None or not weights:
             return ()
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
@@ -93,6 +119,10 @@ class _Mixture:
             for source in inner.sources:
                 ends = [w * x for w in (low, high) for x in (source.low, source.high)]
                 found = sums[source.id]
+                if in_parts(edges):  # each has parts of its own: the largest counts
+                    if abs(source.coefficient) > abs(found[0]):
+                        found[:] = source.coefficient, source.low, source.high
+                    continue
                 found[0] += weight * source.coefficient
                 found[1] += min(ends)
                 found[2] += max(ends)
@@ -102,6 +132,13 @@ class _Mixture:
         first = sums.pop(base)
         ordered = [(base, first), *sorted(sums.items(), key=lambda s: -abs(s[1][0]))]
         return tuple(Source(i, v, low, high) for i, (v, low, high) in ordered)
+
+
+def _told(edges: Sequence[Derivation]) -> bool:
+    """Tell whether edges are a weighted sum of models that was replayed, if not exactly."""
+    return len(edges) > 1 and all(
+        e.relation is Relation.MERGE and e.coefficient is not None for e in edges
+    )
 
 
 def _chosen(edges: Sequence[Derivation]) -> bool:
@@ -141,14 +178,15 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     root = roots[0]
     family = stack([root, *[m for m in models if m is not root]])
     rows = {v.id: n for n, v in enumerate(family.views)}
-    own = (family.values[rows[target]] - family.values[0]) / family.unit
-    names, changes = _changes(family, views, parents, rows, own)
+    even = evenly(family)
+    own = (family.values[rows[target]] - family.values[0]) * even
+    names, changes = _changes(family, views, parents, rows, own / even)
     notes: tuple[str, ...] = ("it descends from several roots",) if len(roots) > 1 else ()
     if any(_chosen(parents.get(i, ())) for i in views):
         notes += (CHOSEN,)
     if not names:
         return Contents(target, root.id, (Source(root.id, 1.0, 1.0, 1.0),), 0.0, notes)
-    fit = joint_fit(family, torch.stack(changes), own)
+    fit = joint_fit(family, torch.stack(changes) * even, own)
     sources = [Source(root.id, 1.0, 1.0, 1.0)]
     for name, value, width in zip(names, fit.coefficients, fit.widths, strict=True):
         sources.append(Source(name, value, value - width, value + width))
@@ -162,19 +200,19 @@ def _changes(
     rows: dict[str, int],
     own: torch.Tensor,
 ) -> tuple[list[str], list[torch.Tensor]]:
-    """Return the generators among `views` and the change of each, in binades."""
+    """Return the generators among `views` and the change of each; `own` is the target's."""
     names, changes = [], []
     for name, view in views.items():
         into = [e for e in parents.get(name, ()) if e.parent in rows]
         if name in rows and len(into) == 1 and into[0].relation in _OWN_CHANGE:
             change = family.values[rows[name]] - family.values[rows[into[0].parent]]
         elif view.is_adapter:
-            placed = place(family, view, own * family.unit)
-            if placed is None:
-                continue
+            placed = place(family, view, own)
+            if placed is None or not bool(placed.change.any()):
+                continue  # no low-rank change to compare: that says nothing of what is inside
             change = placed.change
         else:
             continue
         names.append(name)
-        changes.append(change / family.unit)
+        changes.append(change)
     return names, changes

@@ -21,6 +21,17 @@ class JointFit:
     own: list[float]
 
 
+def evenly(family: Family) -> torch.Tensor:
+    """Return (positions): weights by which a fit on the probe is one over all values.
+
+    Each probed value stands for as many as its tensor has more of them: a dose is of the whole
+    change, whatever tensors it lies in.
+    """
+    counts = [float(torch.tensor(s.shape).prod()) / max(s.size, 1) for s in family.slots]
+    weights: torch.Tensor = torch.tensor(counts).sqrt()[family.slot_of]
+    return weights
+
+
 def joint_fit(family: Family, changes: torch.Tensor, own: torch.Tensor) -> JointFit:
     """Fit `own` (positions) over `changes` (sources, positions) by least squares.
 

@@ -20,6 +20,9 @@ MOST = 240_000
 
 ROUNDS = 3
 
+TRIMS = 1.35
+"""How much larger kept values are than others from which a method trims: as in `recipes`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Passed:
@@ -39,7 +42,9 @@ def passed(family: Family, child: int, found: Elementwise) -> list[Passed]:
     The dose is sum(given change) / sum(change²), each tensor by its number of values, where `given`
     is what the source itself contributed. At a position that several sets of sources reproduce
     (changes smaller than a rounding step) each counts by how often it is the only one elsewhere;
-    positions that none reproduces are left out. The interval is a jackknife over tensors.
+    positions that none reproduces are left out. Where values were dropped at random all tensors
+    have one dose but for chance, and count by how many values tell it (Kish's effective number).
+    The interval is a jackknife over tensors.
     """
     scene = _look(family, child, found)
     kept = _memberships(scene, found)
@@ -49,12 +54,33 @@ def passed(family: Family, child: int, found: Elementwise) -> list[Passed]:
     for number, delta in enumerate(scene.deltas):
         energy = delta.double().square() * weight * kept.seen
         given = kept.given[number].double() * delta.double() * weight
-        above = torch.zeros(slots, dtype=torch.float64).index_add_(0, scene.place, given)
-        below = torch.zeros(slots, dtype=torch.float64).index_add_(0, scene.place, energy)
+        above = _added(given, scene.place, slots)
+        below = _added(energy, scene.place, slots)
         there = kept.seen & (delta != 0)
         took = float(kept.took[number][there].mean()) if bool(there.any()) else 0.0
+        if found.kind == "sum" and not _trims(delta, kept.took[number], there, scene):
+            counts = below.square() / _added(energy.square(), scene.place, slots).clamp(min=1e-60)
+            above, below = counts * above / below.clamp(min=1e-30), counts * (below > 0)
         out.append(Passed(*_ratio(above, below), took))
     return out
+
+
+def _added(values: torch.Tensor, place: torch.Tensor, slots: int) -> torch.Tensor:
+    """Return (slots): the sum of `values` (positions) of each tensor."""
+    return torch.zeros(slots, dtype=torch.float64).index_add_(0, place, values)
+
+
+def _trims(delta: torch.Tensor, took: torch.Tensor, there: torch.Tensor, look: _Look) -> bool:
+    """Tell whether values that took part are larger than their tensor's others: not by chance."""
+    size = delta.abs().double() * there
+    slots = int(look.place.max()) + 1
+    usual = _added(size, look.place, slots) / _added(there.double(), look.place, slots).clamp(min=1)
+    size = size / usual.clamp(min=1e-30)[look.place]
+    part = took.double() * there
+    rest = there.double() - part
+    inside = float((size * part).sum() / part.sum().clamp(min=1e-30))
+    outside = float((size * rest).sum() / rest.sum().clamp(min=1e-30))
+    return inside > TRIMS * outside
 
 
 def noted(family: Family, child: int, found: Elementwise) -> JsonValue:

@@ -30,15 +30,26 @@ def shares_of(edges: Sequence[Derivation]) -> dict[str, Bounds]:
 
     `edges` are all that lead into the child. A model trained on, copied, cast or quantised holds
     all of its parent; a sum that replays holds its parts by their weights; a merge that chose per
-    value holds what its replay let through of each source, and of its base what they leave of 1.
+    value holds what its replay let through of each source, and of its base what they leave of 1. Of
+    parents that gave whole tensors it holds all there (`in_parts`).
     """
     if len(edges) == 1 and edges[0].relation in _WHOLE:
         return {edges[0].parent: (1.0, 1.0, 1.0)}
     if len(edges) < 2:
         return {}
+    if in_parts(edges):
+        return {e.parent: (1.0, 1.0, 1.0) for e in edges}
     if all(e.coefficient is not None and plain(e) for e in edges):
         return {e.parent: _about(e.coefficient or 0.0) for e in edges}
     return _let_through(edges)
+
+
+def in_parts(edges: Sequence[Derivation]) -> bool:
+    """Tell whether a child took whole tensors from each of its parents, equal bit for bit."""
+    return len(edges) > 1 and all(
+        e.layers and any(w.kind is EvidenceKind.DIGEST and w.supports for w in e.evidence)
+        for e in edges
+    )
 
 
 def plain(edge: Derivation) -> bool:
