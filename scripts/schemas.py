@@ -14,6 +14,7 @@ SCHEMAS: dict[str, type[Model]] = {
     "advisories": documents.AdvisoriesDocument,
     "advisory": Advisory,
     "contents": documents.ContentsDocument,
+    "contents-parts": documents.ContentsPartsDocument,
     "check": documents.CheckDocument,
     "explain": documents.ExplainDocument,
     "export": documents.ExportDocument,

@@ -92,6 +92,13 @@ def _signs(app: App, store: "Store", checked: "Checked") -> "tuple[SourceSignsDo
     return tuple(found)
 
 
+def _share(source: "Source") -> float | None:
+    """Return how much of its change the result would hold: as followed on weights, else by rule."""
+    if source.effective is not None:
+        return source.effective
+    return source.share.value if source.share is not None else None
+
+
 def _basis(source: "Source") -> "Literal['weights', 'rule'] | None":
     if source.effective is not None:
         return "weights"
@@ -112,7 +119,7 @@ def _document(recipe: Path, checked: "Checked") -> "CheckDocument":
                 id=s.ids[-1] if s.ids else None,
                 weight=s.weight,
                 density=s.density,
-                share=s.effective if s.effective is not None else s.share and s.share.value,
+                share=_share(s),
                 basis=_basis(s),
                 prevailing=finite(s.share.high) if s.share else None,
                 line=s.line,

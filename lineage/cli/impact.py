@@ -32,6 +32,14 @@ _BATCH = 5_000
     show_default=True,
     help="Measure doses in the weights where fingerprints are at hand.",
 )
+@click.option(
+    "--only", metavar="REF",
+    help="Show only what is exposed of REF, with its dose in each part where it was measured.",
+)  # fmt: skip
+@click.option(
+    "--per", type=click.Choice(["layer", "tensor"]), default="layer", show_default=True,
+    help="The parts that --only tells.",
+)  # fmt: skip
 @format_option("markdown", "html", "svg", "dot", "sarif", "cyclonedx", "openvex")
 @output_option
 @pass_app
@@ -54,6 +62,9 @@ def command(app: App, /, advisory_id: str, **options: Any) -> int:
     with app.store() as store:
         gauge = _gauge(app, store) if options["measure"] else None
         found = impact(store, advisory_id, as_of, limit=options["limit"], gauge=gauge)
+        if options["only"] is not None:
+            parts = options["per"] if gauge is not None else None
+            found = _narrowed(app, store, found, options["only"], parts)
         edges = _edges(store, found)
     if gauge is not None and gauge.skipped:
         app.warn(f"the doses of {gauge.skipped} more were predicted, not measured")
@@ -77,6 +88,35 @@ def _gauge(app: App, store: "Store") -> "Doser | None":
         app.say("doses are predicted, not measured: torch is not installed")
         return None
     return Doser(store, app.home.vault())
+
+
+def _narrowed(app: App, store: "Store", found: "Impact", ref: str, per: str | None) -> "Impact":
+    """Return the exposures of what a REF names, with the doses of their parts.
+
+    Parts are told of what descends from the marked, and of one set of marked revisions only: of a
+    colluding one the members' doses do not add. Raises UnknownRefError where none is exposed.
+    """
+    from lineage.domain.errors import UnknownRefError
+    from lineage.domain.exposure import DoseBasis
+    from lineage.ingest.parting import part_doses
+    from lineage.propagate.reached import members_of
+
+    wanted = set(app.resolve(store, ref))
+    kept = [e for e in found.exposures if e.id in wanted]
+    if not kept:
+        raise UnknownRefError(f"{found.advisory.id} exposes nothing of '{ref}'")
+    members = members_of(store, found.advisory)
+    if per is not None and len(members) == 1:
+        vault, layers = app.home.vault(), per == "layer"
+        kept = [
+            e.model_copy(
+                update={"parts": part_doses(store, vault, members[0], e.id, layers=layers)}
+            )
+            if e.basis is DoseBasis.MEASURED
+            else e
+            for e in kept
+        ]
+    return found.model_copy(update={"exposures": tuple(kept)})
 
 
 def _edges(store: "Store", found: "Impact") -> "list[Derivation]":

@@ -53,8 +53,8 @@ def contents(
     if subject_id not in by_id:
         raise UnknownRefError(f"{subject_id} has no fingerprint to look into")
     edges = scan(subjects).derivations if derivations is None else derivations
-    parents = _parents(edges)
-    line = [i for i in _ancestors(subject_id, parents) if i in by_id]
+    parents = parents_of(edges)
+    line = [i for i in line_of(subject_id, parents) if i in by_id]
     views = {i: open_view(by_id[i][0]) for i in line}
     return _Mixture(views, parents).contents(subject_id, least)
 
@@ -74,7 +74,7 @@ class _Mixture:
 
     def _of(self, name: str) -> Contents:
         if name not in self._known:
-            line = {i: self._views[i] for i in _ancestors(name, self._parents) if i in self._views}
+            line = {i: self._views[i] for i in line_of(name, self._parents) if i in self._views}
             fitted = _regress(name, line, self._parents)
             composed = self._composed(name, fitted)
             self._known[name] = replace(fitted, sources=composed) if composed else fitted
@@ -126,7 +126,7 @@ class _Mixture:
                 found[0] += weight * source.coefficient
                 found[1] += min(ends)
                 found[2] += max(ends)
-        if _trained(edges):
+        if trained(edges):
             sums[name] = [1.0, 1.0, 1.0]
         sums[base] = [1.0, 1.0, 1.0]
         first = sums.pop(base)
@@ -147,11 +147,13 @@ def _chosen(edges: Sequence[Derivation]) -> bool:
     return len(merged) > 1 and not all(plain(e) for e in merged)
 
 
-def _trained(edges: Sequence[Derivation]) -> bool:
+def trained(edges: Sequence[Derivation]) -> bool:
+    """Tell whether a model has a change of its own, beside what its parent holds."""
     return len(edges) == 1 and edges[0].relation in _OWN_CHANGE
 
 
-def _parents(edges: Sequence[Derivation]) -> dict[str, list[Derivation]]:
+def parents_of(edges: Sequence[Derivation]) -> dict[str, list[Derivation]]:
+    """Return the edges that the weights show, by child."""
     out: dict[str, list[Derivation]] = defaultdict(list)
     for edge in edges:
         if edge.status in SHOWN:
@@ -159,7 +161,7 @@ def _parents(edges: Sequence[Derivation]) -> dict[str, list[Derivation]]:
     return out
 
 
-def _ancestors(start: str, parents: dict[str, list[Derivation]]) -> list[str]:
+def line_of(start: str, parents: dict[str, list[Derivation]]) -> list[str]:
     """Return `start` and its ancestors, each once, nearest first."""
     seen, queue = {start: None}, [start]
     for child in queue:
@@ -180,7 +182,7 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     rows = {v.id: n for n, v in enumerate(family.views)}
     even = evenly(family)
     own = (family.values[rows[target]] - family.values[0]) * even
-    names, changes = _changes(family, views, parents, rows, own / even)
+    names, changes = own_changes(family, views, parents, rows, own / even)
     notes: tuple[str, ...] = ("it descends from several roots",) if len(roots) > 1 else ()
     if any(_chosen(parents.get(i, ())) for i in views):
         notes += (CHOSEN,)
@@ -193,7 +195,7 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     return Contents(target, root.id, tuple(sources), fit.unexplained, notes)
 
 
-def _changes(
+def own_changes(
     family: Family,
     views: dict[str, View],
     parents: dict[str, list[Derivation]],

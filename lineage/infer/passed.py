@@ -65,22 +65,25 @@ def passed(family: Family, child: int, found: Elementwise) -> list[Passed]:
     return out
 
 
-def _added(values: torch.Tensor, place: torch.Tensor, slots: int) -> torch.Tensor:
-    """Return (slots): the sum of `values` (positions) of each tensor."""
-    return torch.zeros(slots, dtype=torch.float64).index_add_(0, place, values)
+def passed_by_tensor(family: Family, child: int, found: Elementwise) -> torch.Tensor:
+    """Return (sources, tensors, 2): each source's dose in each tensor, and its 95 % half width.
 
-
-def _trims(delta: torch.Tensor, took: torch.Tensor, there: torch.Tensor, look: _Look) -> bool:
-    """Tell whether values that took part are larger than their tensor's others: not by chance."""
-    size = delta.abs().double() * there
-    slots = int(look.place.max()) + 1
-    usual = _added(size, look.place, slots) / _added(there.double(), look.place, slots).clamp(min=1)
-    size = size / usual.clamp(min=1e-30)[look.place]
-    part = took.double() * there
-    rest = there.double() - part
-    inside = float((size * part).sum() / part.sum().clamp(min=1e-30))
-    outside = float((size * rest).sum() / rest.sum().clamp(min=1e-30))
-    return inside > TRIMS * outside
+    The width is of a ratio of sums over the probe; NaN where a source does not change a tensor.
+    """
+    look = _look(family, child, found)
+    kept = _memberships(look, found)
+    slots = len(family.slots)
+    out = torch.empty((len(found.parts), slots, 2), dtype=torch.float64)
+    for number, delta in enumerate(look.deltas):
+        change = delta.double() * kept.seen
+        below = _added(change.square(), look.place, slots)
+        given = kept.given[number].double()
+        value = _added(given * change, look.place, slots) / below
+        rest = _added((change * (given - value.nan_to_num()[look.place] * change)).square(),
+                      look.place, slots)  # fmt: skip
+        out[number, :, 0] = value
+        out[number, :, 1] = 1.96 * rest.sqrt() / below
+    return out
 
 
 def noted(family: Family, child: int, found: Elementwise) -> JsonValue:
@@ -194,3 +197,21 @@ def _ratio(above: torch.Tensor, below: torch.Tensor) -> tuple[float, float]:
     leaves = (above.sum() - above) / (below.sum() - below).clamp(min=1e-30)
     width = 1.96 * float((leaves - value).square().sum().sqrt())
     return value, width
+
+
+def _added(values: torch.Tensor, place: torch.Tensor, slots: int) -> torch.Tensor:
+    """Return (slots): the sum of `values` (positions) of each tensor."""
+    return torch.zeros(slots, dtype=torch.float64).index_add_(0, place, values)
+
+
+def _trims(delta: torch.Tensor, took: torch.Tensor, there: torch.Tensor, look: _Look) -> bool:
+    """Tell whether values that took part are larger than their tensor's others: not by chance."""
+    size = delta.abs().double() * there
+    slots = int(look.place.max()) + 1
+    usual = _added(size, look.place, slots) / _added(there.double(), look.place, slots).clamp(min=1)
+    size = size / usual.clamp(min=1e-30)[look.place]
+    part = took.double() * there
+    rest = there.double() - part
+    inside = float((size * part).sum() / part.sum().clamp(min=1e-30))
+    outside = float((size * rest).sum() / rest.sum().clamp(min=1e-30))
+    return inside > TRIMS * outside

@@ -35,6 +35,9 @@ LEAST = 0.02
 TOP = 0.001
 """Share of a change's largest values whose energy is its concentration."""
 
+STANDS = 10.0
+"""Buckets' rms from which a bucket stands for one value; rows that trained give some 6."""
+
 _NOISE = 1e-6  # relative to the base: less is a copy, and rounding
 
 
@@ -106,7 +109,7 @@ def model_signs(
     wanted = list(dict.fromkeys([*suspects, *partners, *ordinary]))
     views = [open_view(by_id[i]) for i in wanted if i in by_id and i != base.revision]
     bench = _bench(open_view(base), [v for v in views if v.tensors and not v.is_adapter], density)
-    usual = [o for o in ordinary if o in bench.rows and o not in suspects]
+    usual = [o for o in ordinary if o in bench.rows]
     others = [p for p in partners if p in bench.rows]
     numbers = {
         name: _numbers(bench, name, others or usual, density)
@@ -271,7 +274,7 @@ def _amplification(bench: _Bench, row: int, density: float) -> Raw:
         if sketch is not None:
             rms = float(sketch.square().mean().sqrt())
             seen = float(sketch.abs().max())
-            most = max(most, seen if seen > 6 * rms else 0.0)
+            most = max(most, seen if seen > STANDS * rms else 0.0)
         value = most / max(density, 1e-3) / bench.sizes[name]
         best = max(best, Raw(value, name), key=lambda r: r.value)
     return best

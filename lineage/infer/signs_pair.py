@@ -18,7 +18,7 @@ class Pair:
     `advantage`: its share of what survives TIES, by size (.5 for equals). `domination`: the share
     of positions where both survive trimming with different signs at which its sign is elected (.5).
     `suppression`: the share of the other's trimmed energy that loses the election. `opposition`:
-    minus the coefficient of its change on the other's (1: a sum of equals removes all of it).
+    minus the cosine of both changes (1: a sum of equals leaves nothing).
     `targeting`: how much more often it opposes the other on the other's largest values than on the
     rest (0). `inflation`: its weight in SCE, by squares, in the mean over tensors (.5).
     """
@@ -50,7 +50,8 @@ def _pair(changes: Changes, trim: torch.Tensor, row: int, other: int) -> Pair:
     fought = float(mass[contested].sum())
     energy = its.square() * mass
     raw, target = changes.values[row].double(), changes.values[other].double()
-    along = float((raw * target * mass).sum() / (target.square() * mass).sum().clamp(min=1e-30))
+    norms = (raw.square() * mass).sum().sqrt() * (target.square() * mass).sum().sqrt()
+    along = float((raw * target * mass).sum() / norms.clamp(min=1e-30))
     return Pair(
         advantage=passed / max(passed + rest, 1e-30),
         domination=float(mass[won].sum()) / fought if fought else 0.5,

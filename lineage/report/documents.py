@@ -123,6 +123,20 @@ class ContentsDocument(Model):
     unexplained: float
 
 
+class ContentsPart(Model):
+    """One tensor or one layer (`other`: what is outside layers), and what it holds."""
+
+    name: str
+    sources: tuple[SourceDocument, ...]
+
+
+class ContentsPartsDocument(ContentsDocument):
+    """`contents --per`: what is inside one revision, and inside each of its parts."""
+
+    per: Literal["layer", "tensor"]
+    parts: tuple[ContentsPart, ...]
+
+
 class AdvisoryExposure(Model):
     """How one advisory touches one revision."""
 

@@ -14,7 +14,7 @@ MEANING = {
     "magnitude_advantage": "its share of what survives TIES with another (.5 for equals)",
     "sign_domination": "signs it wins where it and another disagree (.5)",
     "suppression": "share of another's trimmed change that it removes by election",
-    "opposition": "how much of another's change a sum of both removes (1: all)",
+    "opposition": "minus the cosine with another (1: a sum leaves nothing)",
     "targeting": "how much more it opposes another's largest values than the rest (0)",
     "concentration": "share of its change's energy in the largest thousandth",
     "spike": "largest bucket of the sketched change, in their rms (some 4)",
