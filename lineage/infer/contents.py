@@ -10,7 +10,7 @@ from lineage.domain.derivation import SHOWN, Derivation, Relation
 from lineage.domain.errors import UnknownRefError
 from lineage.infer.family import Family, stack
 from lineage.infer.inside import place
-from lineage.infer.jointfit import evenly, joint_fit
+from lineage.infer.jointfit import joint_fit, uneven_fit
 from lineage.infer.scan import scan
 from lineage.infer.shares import Bounds, in_parts, plain, shares_of
 from lineage.infer.types import Contents, Source, Subject
@@ -92,10 +92,10 @@ class _Mixture:
         if not _told(edges) or any(v.is_adapter or not v.tensors for v in views):
             return {}
         family = stack(views)
-        changes = (family.values[1:] - family.values[0]) * evenly(family)
+        changes = family.values[1:] - family.values[0]
         if not bool(changes.any(1).all()):
             return {}
-        fit = joint_fit(family, changes[:-1], changes[-1])
+        fit = uneven_fit(family, changes[:-1], changes[-1])
         if fit.unexplained > unexplained + WORSE:
             return {}
         pairs = zip(fit.coefficients, fit.widths, strict=True)
@@ -180,15 +180,14 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     root = roots[0]
     family = stack([root, *[m for m in models if m is not root]])
     rows = {v.id: n for n, v in enumerate(family.views)}
-    even = evenly(family)
-    own = (family.values[rows[target]] - family.values[0]) * even
-    names, changes = own_changes(family, views, parents, rows, own / even)
+    own = family.values[rows[target]] - family.values[0]
+    names, changes = own_changes(family, views, parents, rows, own)
     notes: tuple[str, ...] = ("it descends from several roots",) if len(roots) > 1 else ()
     if any(_chosen(parents.get(i, ())) for i in views):
         notes += (CHOSEN,)
     if not names:
         return Contents(target, root.id, (Source(root.id, 1.0, 1.0, 1.0),), 0.0, notes)
-    fit = joint_fit(family, torch.stack(changes) * even, own)
+    fit = joint_fit(family, torch.stack(changes) / family.unit, own / family.unit)
     sources = [Source(root.id, 1.0, 1.0, 1.0)]
     for name, value, width in zip(names, fit.coefficients, fit.widths, strict=True):
         sources.append(Source(name, value, value - width, value + width))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from lineage.infer.family import stack
+from lineage.infer.family import Family, stack
+from lineage.infer.mass import mass
 from lineage.infer.simulate import Changes, Plan, doses, given
 from lineage.infer.types import Subject
 from lineage.infer.views import open_view
@@ -30,21 +31,20 @@ def effective(base: Subject, sources: Sequence[Subject], plan: Plan) -> list[flo
     rows = range(1, len(views))
     if any(float(family.shared(0, row).float().mean()) < SHARED for row in rows):
         return None
-    changes = changes_of(family.values, family.slot_of, [s.shape for s in family.slots])
+    changes = changes_of(family)
     found = doses(changes, given(changes, plan))
     still = changes.values.abs().amax(1) == 0
     return [None if bool(s) else d for s, d in zip(still, found, strict=True)]
 
 
-def changes_of(
-    values: torch.Tensor, slot_of: torch.Tensor, shapes: Sequence[tuple[int, ...]]
-) -> Changes:
-    """Return the changes of all but the first of `values` (models, positions) from the first."""
-    index = torch.arange(0, values.shape[1], max(1, -(-values.shape[1] // POSITIONS)))
-    place = slot_of[index]
-    counts = torch.bincount(place, minlength=len(shapes))
+def changes_of(family: Family) -> Changes:
+    """Return the changes of all but the first model of a family from the first."""
+    count = family.values.shape[1]
+    index = torch.arange(0, count, max(1, -(-count // POSITIONS)))
+    place = family.slot_of[index]
+    counts = torch.bincount(place, minlength=len(family.slots))
     ends = counts.cumsum(0).tolist()
-    sizes = torch.tensor([float(torch.tensor(s).prod()) for s in shapes], dtype=torch.float64)
-    mass = (sizes / counts.double().clamp(min=1))[place].float()
+    sizes = torch.tensor([float(s.size) for s in family.slots], dtype=torch.float64)
+    weight = (mass(family) * sizes / counts.double().clamp(min=1))[place].float()
     bounds = tuple(zip([0, *ends[:-1]], ends, strict=True))
-    return Changes(values[1:, index] - values[0, index], bounds, mass)
+    return Changes(family.values[1:, index] - family.values[0, index], bounds, weight)

@@ -12,6 +12,7 @@ from lineage.domain.errors import UnknownRefError
 from lineage.infer.contents import line_of, own_changes, parents_of, trained
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family, stack
+from lineage.infer.mass import mass
 from lineage.infer.passed import passed_by_tensor
 from lineage.infer.shares import in_parts, let_through, shares_of
 from lineage.infer.space import make_space
@@ -182,8 +183,7 @@ def _joined(first: Column | None, second: Column) -> Column:
 def _sums(family: Family, values: torch.Tensor) -> torch.Tensor:
     out = torch.zeros(len(family.slots), dtype=torch.float64)
     sums = out.index_add_(0, family.slot_of, values)
-    sizes = [float(torch.tensor(s.shape).prod()) / max(s.size, 1) for s in family.slots]
-    return sums * torch.tensor(sizes, dtype=torch.float64)
+    return sums * mass(family)
 
 
 def _grouped(table: _Table, columns: dict[str, Column], *, layers: bool) -> list[Part]:

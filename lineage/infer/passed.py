@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from lineage.infer.elementwise import Elementwise
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
+from lineage.infer.mass import mass
 from lineage.infer.replay import FLOAT32_SLACK
 
 MOST = 240_000
@@ -48,7 +49,7 @@ def passed(family: Family, child: int, found: Elementwise) -> list[Passed]:
     """
     scene = _look(family, child, found)
     kept = _memberships(scene, found)
-    weight = _mass(family)[scene.place]
+    weight = mass(family)[scene.place]
     slots = len(family.slots)
     out = []
     for number, delta in enumerate(scene.deltas):
@@ -178,14 +179,6 @@ def _sets(look: _Look, found: Elementwise) -> tuple[torch.Tensor, list[dict[int,
         hits.append((predicted - look.change).abs() <= slack)
         gifts.append(gift)
     return torch.stack(hits), gifts
-
-
-def _mass(family: Family) -> torch.Tensor:
-    """Return (slots): how many of a tensor's values each of its probed ones stands for."""
-    return torch.tensor(
-        [float(torch.tensor(s.shape).prod()) / max(s.size, 1) for s in family.slots],
-        dtype=torch.float64,
-    )
 
 
 def _ratio(above: torch.Tensor, below: torch.Tensor) -> tuple[float, float]:

@@ -29,12 +29,14 @@ def shares_of(edges: Sequence[Derivation]) -> dict[str, Bounds]:
     """Return the share of each parent of one child, nothing where edges do not tell.
 
     `edges` are all that lead into the child. A model trained on, copied, cast or quantised holds
-    all of its parent; a sum that replays holds its parts by their weights; a merge that chose per
+    all of its parent, and a pruned one what was kept; a sum that replays holds its parts by their weights; a merge that chose per
     value holds what its replay let through of each source, and of its base what they leave of 1. Of
     parents that gave whole tensors it holds all there (`in_parts`).
     """
     if len(edges) == 1 and edges[0].relation in _WHOLE:
         return {edges[0].parent: (1.0, 1.0, 1.0)}
+    if len(edges) == 1 and edges[0].relation is Relation.PRUNED:
+        return {edges[0].parent: (1 - _zeroed(edges[0]), 1.0, 1.0)}
     if len(edges) < 2:
         return {}
     if in_parts(edges):
@@ -69,6 +71,12 @@ def let_through(edge: Derivation) -> Bounds | None:
             value, low, high = (float(e) for e in ends if isinstance(e, int | float))
             return low, value, high
     return None
+
+
+def _zeroed(edge: Derivation) -> float:
+    """Return the share of values that pruning set to zero, one where nobody says it."""
+    shares = [e.detail.get("zeroed") for e in edge.evidence]
+    return min((float(s) for s in shares if isinstance(s, int | float)), default=1.0)
 
 
 def _let_through(edges: Sequence[Derivation]) -> dict[str, Bounds]:

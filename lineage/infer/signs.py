@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lineage.infer.family import stack
+from lineage.infer.mass import mass as spread_over
 from lineage.infer.signs_pair import Pair, pairs
 from lineage.infer.simulate import Changes, trimmed
 from lineage.infer.types import Subject
@@ -156,8 +157,8 @@ def _bench(base: View, views: Sequence[View], density: float) -> _Bench:
     ends = torch.bincount(place, minlength=len(family.slots)).cumsum(0).tolist()
     bounds = tuple(zip([0, *ends[:-1]], ends, strict=True))
     counts = torch.bincount(place, minlength=len(family.slots)).double().clamp(min=1)
-    sizes = torch.tensor([float(torch.tensor(s.shape).prod()) for s in family.slots])
-    mass = (sizes.double() / counts)[place].float()
+    sizes = torch.tensor([float(s.size) for s in family.slots]).double()
+    mass = (spread_over(family) * sizes / counts)[place].float()
     values = family.values[1:, index] - family.values[0, index]
     own = float((family.values[0, index].double().square() * mass).sum())
     energy = (values.double().square() * mass).sum(1)

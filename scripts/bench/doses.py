@@ -205,7 +205,7 @@ def _siblings(
     """Measure what is marked in models of its family that do not descend from it."""
     ids = {split_revision_id(r.id)[0]: r.id for r in store.all_revisions()}
     truth = line.truth
-    for name, revision in list(marked.items())[::16]:
+    for name, revision in list(marked.items())[::32]:
         family = truth.repo(name).family
         others = [
             r.id
