@@ -29,9 +29,10 @@ def shares_of(edges: Sequence[Derivation]) -> dict[str, Bounds]:
     """Return the share of each parent of one child, nothing where edges do not tell.
 
     `edges` are all that lead into the child. A model trained on, copied, cast or quantised holds
-    all of its parent, and a pruned one what was kept; a sum that replays holds its parts by their weights; a merge that chose per
-    value holds what its replay let through of each source, and of its base what they leave of 1. Of
-    parents that gave whole tensors it holds all there (`in_parts`).
+    all of its parent, a pruned one what was kept; a sum that replays holds its parts by their
+    weights; a merge that chose per value holds what its replay let through of each source, and of
+    its base what they leave of 1. Of parents that gave whole tensors it holds all there
+    (`in_parts`).
     """
     if len(edges) == 1 and edges[0].relation in _WHOLE:
         return {edges[0].parent: (1.0, 1.0, 1.0)}
