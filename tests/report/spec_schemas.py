@@ -2,10 +2,9 @@
 
 No package on PyPI ships the official schemas of these two (looked for in sarif-om, sarif-tools,
 sarif-pydantic, check-jsonschema and lib4vex), so the rules are written down here from the
-specifications: SARIF 2.1.0 (sections in comments) and OpenVEX 0.2.0. They are no looser than the
-official ones for what we write. To hold our documents against the official schemas, put
-`sarif-schema-2.1.0.json` and `openvex_json_schema.json` in a folder and name it in
-`LINEAGE_SPEC_SCHEMAS`.
+specifications: SARIF 2.1.0 (sections in comments) and OpenVEX 0.2.0. To hold the
+documents of these tests against the official schemas, too, put `sarif-schema-2.1.0.json` and
+`openvex_json_schema.json` in a folder and name it in `LINEAGE_SPEC_SCHEMAS`.
 """
 
 import json
