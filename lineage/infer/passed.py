@@ -16,8 +16,8 @@ from lineage.infer.grain import Grain, round_to
 from lineage.infer.mass import mass
 from lineage.infer.replay import FLOAT32_SLACK
 
-MOST = 240_000
-"""Positions that are looked at, evenly spread: the dose is then good to some .003."""
+MOST = 120_000
+"""Positions that are looked at, evenly spread: the dose is then good to some .005."""
 
 ROUNDS = 3
 

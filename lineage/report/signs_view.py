@@ -86,7 +86,8 @@ def signs_table(sources: Sequence[SourceSignsDocument], least: float | None = No
         for sign in sorted(source.signs, key=lambda s: -(s.z if s.z is not None else 0.0))
         if least is None or (sign.z is not None and sign.z >= least)
     ]
-    return Table(_COLUMNS, rows, "Signs", empty="nothing to compare")
+    nothing = "nothing stands out among ordinary sources" if sources else ""
+    return Table(_COLUMNS, rows, "Signs", empty="nothing to compare" if least is None else nothing)
 
 
 def _row(source: str, sign: SignDocument) -> tuple[Cell, ...]:
