@@ -33,6 +33,20 @@ deviation is below half of the true one in a third of all draws."""
 LEAST = 0.02
 """Least spread, as a share of the median."""
 
+LEAST_SHARE = 0.01
+"""Least spread of what is a share or a cosine: of independent changes those differ by less."""
+
+SHARES = {
+    "magnitude_advantage",
+    "sign_domination",
+    "suppression",
+    "opposition",
+    "targeting",
+    "norm_inflation",
+    "module_share",
+    "leading_share",
+}
+
 TOP = 0.001
 """Share of a change's largest values whose energy is its concentration."""
 
@@ -134,7 +148,8 @@ def compare(raw: Mapping[str, Raw], ordinary: Sequence[Mapping[str, Raw]]) -> tu
             spread = 1.4826 * float((values - middle).abs().quantile(0.5))
             # The median deviation of few is often far too small, and none of equal ones.
             few = 1 + FEW / len(usual)
-            z = (found.value - middle) / max(few * spread, LEAST * abs(middle), 1e-9)
+            least = LEAST_SHARE if name in SHARES else LEAST * abs(middle)
+            z = (found.value - middle) / max(few * spread, least, 1e-9)
         signs.append(Sign(name, found.value, middle, spread, z, rank, len(usual), found.where))
     return tuple(signs)
 
