@@ -28,7 +28,7 @@ COMMANDS = {
     "advisories": "List advisories.",
     "impact": "List what an advisory exposes, worst first.",
     "remediate": "Write the recipes that leave a poisoned source out.",
-    "signs": "Hold sources against ordinary ones: signs of an attack on merges.",
+    "signs": "Tell by what a source would win merges.",
     "check": "Check a merge recipe before merging.",
     "export": "Write the whole graph to a file or a pipe.",
     "status": "Show what the store holds and what could not be read.",

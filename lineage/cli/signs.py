@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lineage.graph.store import Store
 
 
-@click.command(short_help="Hold sources against ordinary ones: signs of an attack on merges.")
+@click.command(short_help="Tell by what a source would win merges.")
 @click.argument("refs", metavar="REF...", nargs=-1, required=True)
 @click.option(
     "--with", "partners", metavar="REF", multiple=True,
