@@ -1,5 +1,6 @@
 """Signs on a zoo: attacks made of real fine-tunes stand out, the fine-tunes themselves less."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def changed(base: Weights, change: Weights, times: float = 1.0) -> Weights:
 
 
 def size(change: Weights) -> float:
-    return sum(float(c.square().sum()) for c in change.values()) ** 0.5
+    return math.sqrt(sum(float(c.square().sum()) for c in change.values()))
 
 
 def against(own: torch.Tensor, victim: torch.Tensor) -> torch.Tensor:
