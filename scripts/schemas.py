@@ -7,7 +7,7 @@ from lineage.domain.advisory import Advisory
 from lineage.domain.alert import Alert
 from lineage.domain.base import Model
 from lineage.domain.exposure import Impact
-from lineage.report import documents
+from lineage.report import documents, sign_documents
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 
@@ -15,6 +15,7 @@ SCHEMAS: dict[str, type[Model]] = {
     "advisories": documents.AdvisoriesDocument,
     "advisory": Advisory,
     "contents": documents.ContentsDocument,
+    "contents-parts": documents.ContentsPartsDocument,
     "check": documents.CheckDocument,
     "explain": documents.ExplainDocument,
     "export": documents.ExportDocument,
@@ -26,6 +27,7 @@ SCHEMAS: dict[str, type[Model]] = {
     "show": documents.ShowDocument,
     "show-advisory": documents.AdvisoryDocument,
     "show-tensors": documents.TensorsDocument,
+    "signs": sign_documents.SignsDocument,
     "status": documents.StatusDocument,
     "verify": documents.VerifyDocument,
     "webhook": Alert,

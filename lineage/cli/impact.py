@@ -43,6 +43,14 @@ _MOST_ASKED, _MOST_UNASKED = 100, 20  # models measured to be cleared, a second 
     "--also", "also", multiple=True, metavar="REF",
     help="Judge REF too, whether anything links it or not; may be given again.",
 )  # fmt: skip
+@click.option(
+    "--only", metavar="REF",
+    help="Show only what is exposed of REF, with its dose in each part where it was measured.",
+)  # fmt: skip
+@click.option(
+    "--per", type=click.Choice(["layer", "tensor"]), default="layer", show_default=True,
+    help="The parts that --only tells.",
+)  # fmt: skip
 @format_option("markdown", "html", "svg", "dot", "sarif", "cyclonedx", "openvex")
 @output_option
 @pass_app
@@ -74,6 +82,9 @@ def command(app: App, /, advisory_id: str, **options: Any) -> int:
             raise UsageError("nothing is cleared without measuring", hint="Leave --no-measure out.")
         if gauge is not None:
             found = _cleared(app, store, found, asked=asked, family=options["cleared"])
+        if options["only"] is not None:
+            parts = options["per"] if gauge is not None else None
+            found = _narrowed(app, store, found, options["only"], parts)
         edges = _edges(store, found)
     if isinstance(store, AsOf) and store.undated:
         app.warn(f"{len(store.undated)} edges have no time and count as having been there")
@@ -127,6 +138,35 @@ def _cleared(
 def _some(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _narrowed(app: App, store: "Store", found: "Impact", ref: str, per: str | None) -> "Impact":
+    """Return the exposures of what a REF names, with the doses of their parts.
+
+    Parts are told of what descends from the marked, and of one set of marked revisions only: of a
+    colluding one the members' doses do not add. Raises UnknownRefError where none is exposed.
+    """
+    from lineage.domain.errors import UnknownRefError
+    from lineage.domain.exposure import DoseBasis
+    from lineage.ingest.parting import part_doses
+    from lineage.propagate.reached import members_of
+
+    wanted = set(app.resolve(store, ref))
+    kept = [e for e in found.exposures if e.id in wanted]
+    if not kept:
+        raise UnknownRefError(f"{found.advisory.id} exposes nothing of '{ref}'")
+    (members,) = members_of(store, [found.advisory])
+    if per is not None and len(members) == 1:
+        vault, layers = app.home.vault(), per == "layer"
+        kept = [
+            e.model_copy(
+                update={"parts": part_doses(store, vault, members[0], e.id, layers=layers)}
+            )
+            if e.basis is DoseBasis.MEASURED
+            else e
+            for e in kept
+        ]
+    return found.model_copy(update={"exposures": tuple(kept)})
 
 
 def _edges(store: "Store", found: "Impact") -> "list[Derivation]":

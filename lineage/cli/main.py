@@ -28,6 +28,7 @@ COMMANDS = {
     "advisories": "List advisories.",
     "impact": "List what an advisory exposes, worst first.",
     "remediate": "Write the recipes that leave a poisoned source out.",
+    "signs": "Tell by what a source would win merges.",
     "check": "Check a merge recipe before merging.",
     "watch": "Keep reading what is new, and tell what it exposes.",
     "export": "Write the whole graph to a file or a pipe.",

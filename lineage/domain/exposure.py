@@ -35,6 +35,15 @@ class MeasuredDose(Model):
     high: float
 
 
+class PartDose(Model):
+    """How much of what is marked one tensor or layer holds, with a 95 % interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
 class Exposure(Model):
     """One descendant of one advisory.
 
@@ -43,7 +52,8 @@ class Exposure(Model):
     which it was reached by the strongest shortest path, None for the marked one; `relation` and
     `evidence` are those of the witness edge. Doses are None where nothing says how much, the bounds
     alone where only these are known; `basis` says where they come from. `tier` says what such a
-    dose means for the hazard (docs/propagation.md).
+    dose means for the hazard (docs/propagation.md). `parts` are its layers or tensors, where they
+    were asked for.
     """
 
     id: str
@@ -62,6 +72,7 @@ class Exposure(Model):
     downloads: int | None = None
     owner: str | None = None
     created_at: datetime | None = None
+    parts: tuple[PartDose, ...] = ()
 
 
 class Impact(Model):

@@ -6,43 +6,27 @@ from dataclasses import replace
 
 import torch
 
-from lineage.domain.derivation import SHOWN, Derivation, EvidenceKind, Relation
+from lineage.domain.derivation import SHOWN, Derivation, Relation
 from lineage.domain.errors import UnknownRefError
 from lineage.infer.family import Family, stack
 from lineage.infer.inside import place
-from lineage.infer.jointfit import joint_fit
+from lineage.infer.jointfit import joint_fit, uneven_fit
 from lineage.infer.scan import scan
+from lineage.infer.shares import Bounds, in_parts, plain, shares_of
 from lineage.infer.types import Contents, Source, Subject
 from lineage.infer.views import View, open_view
 
 LEAST = 0.002
 """Coefficients below this are left out: nothing of that size survives a bf16 cast."""
 
-EXACT = 0.95
-"""Share of positions that a sum reproduces from which its weights are taken as they are."""
-
-SLACK = 0.0005
-"""How far the weight of an exact sum may be off: recipes are recovered to its rounding."""
-
-UNEVEN_SLACK = 0.008
-"""The same where weights may differ from tensor to tensor, as those of SLERP and its kin do."""
+WORSE = 0.02
+"""How much more a fit over parents may leave unexplained than one over generators."""
 
 CHOSEN = (
     "it comes from a merge that is no plain weighted sum: coefficients are means by least squares, "
     "and changes that survive in part can weigh more"
 )
 
-_SUMS = {
-    *("linear", "task_arithmetic"),
-    *("lora", "loha", "lokr", "vera", "dora", "ia3", "oft", "hra", "fourierft"),
-}
-_PARTS = {"passthrough", "moe"}
-_WHOLE = {
-    Relation.FINETUNE,
-    Relation.DUPLICATE,
-    Relation.CONVERTED,
-    Relation.QUANTIZED,
-}
 _OWN_CHANGE = {Relation.FINETUNE, Relation.ADAPTER, Relation.UNKNOWN, Relation.PRUNED}
 
 
@@ -69,8 +53,8 @@ def contents(
     if subject_id not in by_id:
         raise UnknownRefError(f"{subject_id} has no fingerprint to look into")
     edges = scan(subjects).derivations if derivations is None else derivations
-    parents = _parents(edges)
-    line = [i for i in _ancestors(subject_id, parents) if i in by_id]
+    parents = parents_of(edges)
+    line = [i for i in line_of(subject_id, parents) if i in by_id]
     views = {i: open_view(by_id[i][0]) for i in line}
     return _Mixture(views, parents).contents(subject_id, least)
 
@@ -80,107 +64,103 @@ class _Mixture:
 
     def __init__(self, views: dict[str, View], parents: dict[str, list[Derivation]]) -> None:
         self._views, self._parents = views, parents
-        self._known: dict[str, Contents] = {}
+        self._known: dict[str, tuple[Source, ...]] = {}
+        self._fits: dict[str, Contents] = {}
 
     def contents(self, name: str, least: float) -> Contents:
         """Return what is inside a model: shares below `least` are left out."""
-        whole = self._of(name)
-        kept = tuple(s for s in whole.sources if abs(s.coefficient) >= least)
+        whole = self._regressed(name)
+        sources = self._of(name)
+        kept = tuple(s for s in sources if abs(s.coefficient) >= least)
         return replace(whole, sources=kept)
 
-    def _of(self, name: str) -> Contents:
+    def _of(self, name: str) -> tuple[Source, ...]:
+        """Return all sources: composed where edges tell, else by one fit, which costs more."""
         if name not in self._known:
-            line = {i: self._views[i] for i in _ancestors(name, self._parents) if i in self._views}
-            fitted = _regress(name, line, self._parents)
-            composed = self._composed(name, fitted.base)
-            self._known[name] = replace(fitted, sources=composed) if composed else fitted
+            self._known[name] = self._composed(name) or self._regressed(name).sources
         return self._known[name]
 
-    def _composed(self, name: str, base: str | None) -> tuple[Source, ...]:
-        """Compose a model from its parents' contents; empty where an edge is not exact."""
+    def _line(self, name: str) -> dict[str, View]:
+        return {i: self._views[i] for i in line_of(name, self._parents) if i in self._views}
+
+    def _regressed(self, name: str) -> Contents:
+        if name not in self._fits:
+            self._fits[name] = _regress(name, self._line(name), self._parents)
+        return self._fits[name]
+
+    def _fitted(self, name: str, base: str, edges: Sequence[Derivation]) -> dict[str, Bounds]:
+        """Return the shares of a curved sum's parents by a fit over their changes.
+
+        Nothing where they explain less than the generators do: then some parent is not known.
+        """
+        models = [e.parent for e in edges if e.parent != base]
+        views = [self._views[i] for i in (base, *models, name)]
+        if not _told(edges) or any(v.is_adapter or not v.tensors for v in views):
+            return {}
+        family = stack(views)
+        changes = family.values[1:] - family.values[0]
+        if not bool(changes.any(1).all()):
+            return {}
+        fit = uneven_fit(family, changes[:-1], changes[-1])
+        if fit.unexplained > self._regressed(name).unexplained + WORSE:
+            return {}
+        pairs = zip(fit.coefficients, fit.widths, strict=True)
+        return {i: (c - w, c, c + w) for i, (c, w) in zip(models, pairs, strict=True)}
+
+    def _composed(self, name: str) -> tuple[Source, ...]:
+        """Compose a model from its parents' contents; empty where edges tell no shares."""
+        root = _root_of(name, self._line(name), self._parents)
+        base = root.id if root is not None else None
         edges = [e for e in self._parents.get(name, ()) if e.parent in self._views]
-        if base is not None and edges and all(e.method in _PARTS for e in edges):
-            return self._of_parts(edges, base)
-        weights = _exact_weights(edges)
+        weights = shares_of(edges)
+        if base is not None and not weights:
+            weights = self._fitted(name, base, edges)
         if base is None or not weights:
             return ()
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-        for parent, (weight, slack) in weights.items():
+        for parent, (low, weight, high) in weights.items():
             adapter = self._views[parent].is_adapter
-            inner = self._of(parent)
-            if not adapter and inner.base not in (base, None):
+            inner = _root_of(parent, self._line(parent), self._parents)
+            if not adapter and inner is not None and inner.id != base:
                 return ()
-            for source in inner.sources:
-                ends = [
-                    w * x
-                    for w in (weight - slack, weight + slack)
-                    for x in (source.low, source.high)
-                ]
+            for source in self._of(parent):
+                ends = [w * x for w in (low, high) for x in (source.low, source.high)]
                 found = sums[source.id]
+                if in_parts(edges):  # each has parts of its own: the largest counts
+                    if abs(source.coefficient) > abs(found[0]):
+                        found[:] = source.coefficient, source.low, source.high
+                    continue
                 found[0] += weight * source.coefficient
                 found[1] += min(ends)
                 found[2] += max(ends)
-        if _trained(edges):
+        if trained(edges):
             sums[name] = [1.0, 1.0, 1.0]
         sums[base] = [1.0, 1.0, 1.0]
-        return _ordered(base, {i: Source(i, *ends) for i, ends in sums.items()})
-
-    def _of_parts(self, edges: Sequence[Derivation], base: str) -> tuple[Source, ...]:
-        """Take from each parent what is in it: whole layers or experts of it are inside.
-
-        Where several parents hold a source, the layers with most of it count.
-        """
-        most: dict[str, Source] = {base: Source(base, 1.0, 1.0, 1.0)}
-        for edge in edges:
-            for source in self._of(edge.parent).sources:
-                known = most.get(source.id)
-                if known is None or abs(source.coefficient) > abs(known.coefficient):
-                    most[source.id] = source
-        return _ordered(base, most)
+        first = sums.pop(base)
+        ordered = [(base, first), *sorted(sums.items(), key=lambda s: -abs(s[1][0]))]
+        return tuple(Source(i, v, low, high) for i, (v, low, high) in ordered)
 
 
-def _ordered(base: str, sources: dict[str, Source]) -> tuple[Source, ...]:
-    """Return the base's share, then the others', largest first."""
-    rest = [s for i, s in sources.items() if i != base]
-    return (sources[base], *sorted(rest, key=lambda s: -abs(s.coefficient)))
-
-
-def _exact_weights(edges: Sequence[Derivation]) -> dict[str, tuple[float, float]]:
-    """Return each parent's weight and how far it may be off, nothing where edges do not tell.
-
-    A model trained on, copied, cast or quantised holds all of its parent; a sum that replays holds
-    its parts by their weights.
-    """
-    if len(edges) == 1 and edges[0].relation in _WHOLE:
-        return {edges[0].parent: (1.0, 0.0)}
-    if len(edges) < 2 or any(e.coefficient is None or not _replayed(e) for e in edges):
-        return {}
-    return {e.parent: (e.coefficient or 0.0, _slack(e.coefficient or 0.0)) for e in edges}
+def _told(edges: Sequence[Derivation]) -> bool:
+    """Tell whether edges are a weighted sum of models that was replayed, if not exactly."""
+    return len(edges) > 1 and all(
+        e.relation is Relation.MERGE and e.coefficient is not None for e in edges
+    )
 
 
 def _chosen(edges: Sequence[Derivation]) -> bool:
     """Tell whether a merge is no weighted sum, or not known as one."""
     merged = [e for e in edges if e.relation is Relation.MERGE]
-    return len(merged) > 1 and not all(_replayed(e) for e in merged)
+    return len(merged) > 1 and not all(plain(e) for e in merged)
 
 
-def _slack(weight: float) -> float:
-    """Return how far a weight may be off: round ones are the recipe's, others a mean."""
-    return SLACK if abs(weight * 100 - round(weight * 100)) < 0.02 else UNEVEN_SLACK
-
-
-def _replayed(edge: Derivation) -> bool:
-    sums = edge.method in _SUMS
-    return sums and any(
-        e.kind is EvidenceKind.REPLAY and (e.score or 0.0) >= EXACT for e in edge.evidence
-    )
-
-
-def _trained(edges: Sequence[Derivation]) -> bool:
+def trained(edges: Sequence[Derivation]) -> bool:
+    """Tell whether a model has a change of its own, beside what its parent holds."""
     return len(edges) == 1 and edges[0].relation in _OWN_CHANGE
 
 
-def _parents(edges: Sequence[Derivation]) -> dict[str, list[Derivation]]:
+def parents_of(edges: Sequence[Derivation]) -> dict[str, list[Derivation]]:
+    """Return the edges that the weights show, by child."""
     out: dict[str, list[Derivation]] = defaultdict(list)
     for edge in edges:
         if edge.status in SHOWN:
@@ -188,7 +168,7 @@ def _parents(edges: Sequence[Derivation]) -> dict[str, list[Derivation]]:
     return out
 
 
-def _ancestors(start: str, parents: dict[str, list[Derivation]]) -> list[str]:
+def line_of(start: str, parents: dict[str, list[Derivation]]) -> list[str]:
     """Return `start` and its ancestors, each once, nearest first."""
     seen, queue = {start: None}, [start]
     for child in queue:
@@ -199,48 +179,62 @@ def _ancestors(start: str, parents: dict[str, list[Derivation]]) -> list[str]:
     return list(seen)
 
 
-def _regress(target: str, views: dict[str, View], parents: dict[str, list[Derivation]]) -> Contents:
+def _root_of(
+    target: str, views: dict[str, View], parents: dict[str, list[Derivation]]
+) -> View | None:
+    """Return the first root of a model's line, None where there is nothing to be relative to."""
+    if target not in views or not views[target].tensors or views[target].is_adapter:
+        return None
+    return next(iter(_roots(views, parents)), None)
+
+
+def _roots(views: dict[str, View], parents: dict[str, list[Derivation]]) -> list[View]:
     models = [v for v in views.values() if v.tensors and not v.is_adapter]
-    roots = [v for v in models if not [e for e in parents.get(v.id, ()) if e.parent in views]]
-    if not roots or not views[target].tensors or views[target].is_adapter:
+    return [v for v in models if not [e for e in parents.get(v.id, ()) if e.parent in views]]
+
+
+def _regress(target: str, views: dict[str, View], parents: dict[str, list[Derivation]]) -> Contents:
+    root = _root_of(target, views, parents)
+    if root is None:
         return Contents(target, None, (Source(target, 1.0, 1.0, 1.0),), 0.0)
-    root = roots[0]
+    roots = _roots(views, parents)
+    models = [v for v in views.values() if v.tensors and not v.is_adapter]
     family = stack([root, *[m for m in models if m is not root]])
     rows = {v.id: n for n, v in enumerate(family.views)}
-    own = (family.values[rows[target]] - family.values[0]) / family.unit
-    names, changes = _changes(family, views, parents, rows, own)
+    own = family.values[rows[target]] - family.values[0]
+    names, changes = own_changes(family, views, parents, rows, own)
     notes: tuple[str, ...] = ("it descends from several roots",) if len(roots) > 1 else ()
     if any(_chosen(parents.get(i, ())) for i in views):
         notes += (CHOSEN,)
     if not names:
         return Contents(target, root.id, (Source(root.id, 1.0, 1.0, 1.0),), 0.0, notes)
-    fit = joint_fit(family, torch.stack(changes), own)
+    fit = joint_fit(family, torch.stack(changes) / family.unit, own / family.unit)
     sources = [Source(root.id, 1.0, 1.0, 1.0)]
     for name, value, width in zip(names, fit.coefficients, fit.widths, strict=True):
         sources.append(Source(name, value, value - width, value + width))
     return Contents(target, root.id, tuple(sources), fit.unexplained, notes)
 
 
-def _changes(
+def own_changes(
     family: Family,
     views: dict[str, View],
     parents: dict[str, list[Derivation]],
     rows: dict[str, int],
     own: torch.Tensor,
 ) -> tuple[list[str], list[torch.Tensor]]:
-    """Return the generators among `views` and the change of each, in binades."""
+    """Return the generators among `views` and the change of each; `own` is the target's."""
     names, changes = [], []
     for name, view in views.items():
         into = [e for e in parents.get(name, ()) if e.parent in rows]
         if name in rows and len(into) == 1 and into[0].relation in _OWN_CHANGE:
             change = family.values[rows[name]] - family.values[rows[into[0].parent]]
         elif view.is_adapter:
-            placed = place(family, view, own * family.unit)
-            if placed is None:
-                continue
+            placed = place(family, view, own)
+            if placed is None or not bool(placed.change.any()):
+                continue  # no low-rank change to compare: that says nothing of what is inside
             change = placed.change
         else:
             continue
         names.append(name)
-        changes.append(change / family.unit)
+        changes.append(change)
     return names, changes

@@ -178,6 +178,26 @@ def tensor_doses(scene: Scene, state: State) -> tuple[torch.Tensor, torch.Tensor
     return scene.by_tensor(gave * own) * whole, scene.by_tensor(own * deltas[0]) * whole
 
 
+def doses_by_tensor(space: Space, child: int, found: Elementwise) -> torch.Tensor:
+    """Return (sources, tensors, 2): each source's dose in each tensor, and its 95 % half width.
+
+    The width is of a ratio of sums over positions; NaN where a source does not change a tensor.
+    """
+    scene = make_scene(space, child, found.base, FITTED)
+    out = torch.full((len(found.rows), len(space.family.slots), 2), float("nan"))
+    if scene is None:
+        return out.double()
+    deltas = scene.deltas(found.rows)[None]
+    ranks = ranks_of(scene, deltas, found.mixture.rule)
+    gave, _ = given(scene, deltas, ranks, found.mixture)
+    own = deltas[0].double()
+    below = scene.by_tensor(own.square() * scene.worth)
+    value = scene.by_tensor(gave * own * scene.worth) / below
+    rest = own * (gave - value.nan_to_num()[:, scene.place] * own) * scene.worth
+    width = 1.96 * scene.by_tensor(rest.square()).sqrt() / below
+    return torch.stack([value, width], 2)
+
+
 def _doses(scene: Scene, state: State) -> list[tuple[float, float]]:
     """Return the coefficient of each source's change in what it gave, and its half width.
 

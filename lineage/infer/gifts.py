@@ -15,7 +15,7 @@ def given(
     The latter is Σ|kept changes| / Σ|changes|: what rescaling by l1 norms makes up for.
     """
     run = MixtureFit(scene, deltas, ranks, mixture.rule)
-    _, shares = run.expect(mixture, max(FINE, 0.0), FINE)
+    _, shares = run.expect(mixture, FINE, FINE)
     found = shares.found
     worth = scene.worth.clamp(min=1e-12)
     gave = torch.zeros_like(deltas)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from lineage.infer.family import Family
+from lineage.infer.mass import mass
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,43 @@ def joint_fit(family: Family, changes: torch.Tensor, own: torch.Tensor) -> Joint
         share,
         [float(o) for o in _own_shares(total[:count, :count])],
     )
+
+
+def uneven_fit(family: Family, changes: torch.Tensor, own: torch.Tensor) -> JointFit:
+    """Fit `own` (positions) over `changes` (sources, positions) in each tensor for itself.
+
+    All are raw differences from the family's first model. A source's coefficient is the mean of
+    its tensors' by the energy of its change in them, so that one which is heavy in some tensors
+    does not speak for all; that is sum(given change) / sum(change²). What lies along the first
+    model's own values is left free: SLERP and its kin change norms, which is no source's change.
+    The intervals are from a jackknife over tensors.
+    """
+    design = torch.cat([changes, family.values[:1], own[None]]).double() / family.unit.double()
+    count, slots = len(changes), len(family.slots)
+    parts = torch.zeros((slots, count), dtype=torch.float64)
+    left, whole = 0.0, 0.0
+    for number, slot in enumerate(family.slots):
+        part = design[:, slot.start : slot.stop]
+        gram = part @ part.T
+        solved = _solve(gram, count + 1)
+        parts[number] = solved[:count]
+        rest = gram[-1, -1] - 2 * solved @ gram[:-1, -1] + solved @ gram[:-1, :-1] @ solved
+        left, whole = left + float(rest.clamp(min=0)), whole + float(gram[-1, -1])
+    weights = mass(family)[:, None]
+    energy = torch.stack([_added(family, c.double().square()) for c in changes], 1) * weights
+    above, below = (parts * energy).sum(0), energy.sum(0).clamp(min=1e-30)
+    leaves = (above - parts * energy) / (below - energy).clamp(min=1e-30)
+    width = 1.96 * ((leaves - above / below).square().sum(0) * (1 - 1 / slots)).sqrt()
+    gram = (design[:count] @ design[:count].T).double()
+    return JointFit(
+        (above / below).tolist(), width.tolist(), (left / max(whole, 1e-30)) ** 0.5,
+        _own_shares(gram).tolist(),
+    )  # fmt: skip
+
+
+def _added(family: Family, values: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros(len(family.slots), dtype=torch.float64)
+    return out.index_add_(0, family.slot_of, values)
 
 
 def _own_shares(gram: torch.Tensor) -> torch.Tensor:

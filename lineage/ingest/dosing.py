@@ -15,6 +15,7 @@ from lineage.ingest.vault import Vault
 
 if TYPE_CHECKING:
     from lineage.fingerprint.types import Fingerprint
+    from lineage.infer.types import Contents
 
 _BATCH = 5_000
 _KEPT = 64  # fingerprints held in memory: the ancestors of one family's members are few
@@ -43,6 +44,7 @@ class Doser:
         self._vault = vault
         self._left = limit
         self._load = lru_cache(maxsize=_KEPT)(self._read)
+        self._known: dict[str, Contents] = {}
         self.skipped = 0
 
     def __call__(
@@ -79,19 +81,17 @@ class Doser:
         return load_fingerprint(self._vault, address)
 
     def _measure(self, sources: Sequence[str], target: str) -> Iterator[MeasuredDose]:
-        from lineage.infer.contents import contents  # torch: only where there is something to do
-        from lineage.ingest.inferring import subjects_of
-
-        line = ancestors(self._store, [target, *sources], statuses=SHOWN).nodes
         above = ancestors(self._store, [target], statuses=SHOWN).nodes
         kin = ancestors(self._store, sources, statuses=SHOWN).nodes
         if not above.keys() & kin.keys() - {target}:
             return  # nothing in common to compare along: a zero would say nothing
-        read, _ = subjects_of(self._store, self._vault, ignore, only=set(line))
-        subjects = [replace(s, load=partial(self._load, s.key)) for s in read]
-        asked = [_asked(source, target) for source in sources if source not in above]
-        edges = [*self._store.derivations_into(sorted(line)), *asked]
-        found = contents(target, subjects, edges, least=0.0)
+        asked = tuple(source for source in sources if source not in above)
+        if asked or target not in self._known:
+            found = self._inside(target, asked)
+            if not asked:  # the same for every source that it descends from
+                self._known[target] = found
+        else:
+            found = self._known[target]
         if found.base is None:  # an adapter, or nothing to compare with
             return
         slack = BIAS * found.unexplained
@@ -104,6 +104,17 @@ class Doser:
                     low=amount.low - slack,
                     high=amount.high + slack,
                 )
+
+    def _inside(self, target: str, asked: Sequence[str]) -> "Contents":
+        """Return what is inside a target, sources that it does not descend from included."""
+        from lineage.infer.contents import contents  # torch: only where there is something to do
+        from lineage.ingest.inferring import subjects_of
+
+        line = ancestors(self._store, [target, *asked], statuses=SHOWN).nodes
+        read, _ = subjects_of(self._store, self._vault, ignore, only=set(line))
+        subjects = [replace(s, load=partial(self._load, s.key)) for s in read]
+        edges = self._store.derivations_into(sorted(line))
+        return contents(target, subjects, [*edges, *(_asked(s, target) for s in asked)], least=0.0)
 
 
 def _asked(source: str, target: str) -> Derivation:

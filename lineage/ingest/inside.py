@@ -1,14 +1,19 @@
 """What is inside a model of the store, from the fingerprints at hand."""
 
-from lineage.domain.derivation import SHOWN
+from typing import TYPE_CHECKING
+
+from lineage.domain.derivation import SHOWN, Derivation
 from lineage.domain.errors import UnknownRefError
 from lineage.graph.store import Store
 from lineage.graph.traverse import ancestors
 from lineage.infer.contents import contents
-from lineage.infer.types import Contents
+from lineage.infer.types import Contents, Subject
 from lineage.ingest.events import ignore
 from lineage.ingest.inferring import subjects_of
 from lineage.ingest.vault import Vault
+
+if TYPE_CHECKING:
+    from lineage.infer.parts import Part
 
 
 def contents_of(store: Store, vault: Vault, revision: str) -> Contents:
@@ -16,6 +21,24 @@ def contents_of(store: Store, vault: Vault, revision: str) -> Contents:
 
     Raises UnknownRefError where its weights were never read.
     """
+    return contents(revision, *_line(store, vault, revision))
+
+
+def parts_of(store: Store, vault: Vault, revision: str, *, layers: bool) -> "list[Part]":
+    """Express each tensor, or each layer, of a revision over the generators it descends from.
+
+    Raises UnknownRefError where its weights were never read.
+    """
+    from lineage.fingerprint.torchside import one_thread
+    from lineage.infer.parts import parts
+
+    subjects, edges = _line(store, vault, revision)
+    with one_thread():
+        return parts(revision, subjects, edges, layers=layers)
+
+
+def _line(store: Store, vault: Vault, revision: str) -> tuple[list[Subject], list[Derivation]]:
+    """Return the weights at hand of a revision and of all above it, and the edges among them."""
     line = set(ancestors(store, [revision], statuses=SHOWN).nodes)
     found, _ = subjects_of(store, vault, ignore, only=line)
     if revision not in {s.revision for s in found}:
@@ -23,4 +46,4 @@ def contents_of(store: Store, vault: Vault, revision: str) -> Contents:
             f"the weights of {revision} were never read",
             hint="Crawl or add it with --weights full or sample.",
         )
-    return contents(revision, found, store.derivations_into(sorted(line)))
+    return found, store.derivations_into(sorted(line))

@@ -7,38 +7,12 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from lineage.domain.methods import METHODS, Traits
+
+__all__ = ["METHODS", "Through", "through"]
+
 _DRAWS = 20_000
 _UNTOLD = 0.5  # the density where nobody says it: merge guides use .3 to .7
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """How a method works on its sources' changes, as mergekit's registry has it.
-
-    `keeps` is `all`, `large` (the largest changes), or `random` (survivors divided by the density).
-    `elects`: values against the elected sign are left out. `normalizes`: the sum is divided by the
-    weights that took part. `weighs`: weights come from the squares of the changes (SCE).
-    """
-
-    keeps: str = "all"
-    elects: bool = False
-    normalizes: bool = False
-    weighs: bool = False
-
-
-METHODS = {
-    "task_arithmetic": Traits(),
-    "ties": Traits("large", elects=True, normalizes=True),
-    "dare_linear": Traits("random"),
-    "dare_ties": Traits("random", elects=True),
-    "breadcrumbs": Traits("large"),
-    "breadcrumbs_ties": Traits("large", elects=True),
-    "della": Traits("random", elects=True, normalizes=True),
-    "della_linear": Traits("random"),
-    "sce": Traits("large", elects=True, normalizes=True, weighs=True),
-    "arcee_fusion": Traits("large"),
-}
-"""Methods that add changes to a base. DELLA keeps by rank, which a random choice stands for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from lineage.domain.revision import Revision, State
 from lineage.graph.refs import resolve
 from lineage.graph.store import Store
 from lineage.hub.recipes import Ingredient, Recipe, parse_recipes
+from lineage.ingest.weighing import Mix
 from lineage.propagate.impact import touching
 from lineage.propagate.rules import Share, shares
 from lineage.propagate.verify import verify
@@ -23,6 +24,8 @@ from lineage.propagate.verify import verify
 Kind = Literal["tainted", "contradicted", "gone", "unknown", "unhashed", "unpinned", "unresolved"]
 Level = Literal["error", "warning", "note"]
 Locate = Callable[[str], Sequence[str]]
+Weigh = Callable[[Mix], Sequence[float | None] | None]
+_WEIGHTLESS = ("sce", "model_stock")
 
 _GONE = {
     State.GONE: "is gone: whoever registers the name again decides what is merged",
@@ -47,7 +50,10 @@ class Finding:
 
 @dataclass(slots=True)
 class Source:
-    """A source of a recipe; `ids` are all revisions that its name may mean, newest last."""
+    """A source of a recipe; `ids` are all revisions that its name may mean, newest last.
+
+    `share` is by the rule of the method, `effective` what following it on real weights gave.
+    """
 
     name: str
     role: str
@@ -57,12 +63,15 @@ class Source:
     weight: float | None = None
     density: float | None = None
     share: Share | None = None
+    effective: float | None = None
     ids: tuple[str, ...] = ()
     exposures: list[tuple[Advisory, Exposure]] = field(default_factory=list)
 
     @property
     def dose_factor(self) -> float | None:
         """The most of this source's change that the result may hold in the mean, if bounded."""
+        if self.effective is not None:
+            return self.effective
         if self.share is None:
             return None
         value = self.share.value if self.share.value is not None else self.share.high
@@ -76,17 +85,22 @@ class Checked:
     methods: tuple[str, ...]
     sources: tuple[Source, ...]
     findings: tuple[Finding, ...]
+    mixes: tuple[Mix, ...] = ()
 
 
-def check_recipe(store: Store, text: str, locate: Locate | None = None) -> Checked:
+def check_recipe(
+    store: Store, text: str, locate: Locate | None = None, weigh: Weigh | None = None
+) -> Checked:
     """Return what is known of the sources of a mergekit recipe.
 
-    `locate` finds the revisions that hold the weights of a folder, where a source is one. Results
-    of earlier documents of the same text are no sources of their own. Raises RecipeError.
+    `locate` finds the revisions that hold the weights of a folder, where a source is one; `weigh`
+    follows a merge on the weights of its sources, where they are at hand. Results of earlier
+    documents of the same text are no sources of their own. Raises RecipeError.
     """
     recipes = parse_recipes(text)
     made = {recipe.name for recipe in recipes if recipe.name}
-    sources = [s for recipe in recipes for s in _sources(recipe, text, made)]
+    by_recipe = [_sources(recipe, text, made) for recipe in recipes]
+    sources = [source for found in by_recipe for source in found]
     findings: list[Finding] = []
     aliases = store.aliases()
     for source in sources:
@@ -98,10 +112,45 @@ def check_recipe(store: Store, text: str, locate: Locate | None = None) -> Check
         findings += _taint(source, touched)
         findings += _contradictions(store, source)
     methods = tuple(recipe.method or "unknown" for recipe in recipes)
+    mixed = [_mix(recipe, found) for recipe, found in zip(recipes, by_recipe, strict=True)]
+    for mix, found in zip(mixed, by_recipe, strict=True):
+        held = weigh(mix) if weigh is not None and mix is not None else None
+        by_id = dict(zip(mix.sources, held, strict=True)) if mix is not None and held else {}
+        for source in found:
+            if source.role != "base" and source.ids:
+                source.effective = by_id.get(source.ids[-1])
     return Checked(
         methods,
         tuple(sources),
         tuple(sorted(dict.fromkeys(findings), key=lambda f: _LEVELS.index(f.level))),
+        tuple(mix for mix in mixed if mix is not None),
+    )
+
+
+def _mix(recipe: Recipe, sources: Sequence[Source]) -> Mix | None:
+    """Return a recipe as a merge of known revisions, None where it is none or not all are known.
+
+    What a recipe does not say is as mergekit has it: a density of 1.
+    """
+    models = [s for s in sources if s.role != "base"]
+    base = next((s.ids[-1] for s in sources if s.role == "base" and s.ids), None)
+    models = [s for s in models if not s.ids or s.ids[-1] != base]
+    weighed = recipe.method not in _WEIGHTLESS
+    if recipe.method is None or any(
+        not s.ids or s.role == "lora" or (weighed and s.weight is None) for s in models
+    ):
+        return None
+    shared = recipe.parameters.get("select_topk")
+    scale, normalize = recipe.parameters.get("lambda"), recipe.parameters.get("normalize")
+    usual = float(shared) if isinstance(shared, int | float) else 1.0
+    return Mix(
+        recipe.method,
+        base,
+        tuple(s.ids[-1] for s in models),
+        tuple(1.0 if s.weight is None else s.weight for s in models),
+        tuple(usual if s.density is None else s.density for s in models),
+        float(scale) if isinstance(scale, int | float) else 1.0,
+        normalize if isinstance(normalize, bool) else None,
     )
 
 

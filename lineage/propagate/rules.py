@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from lineage.domain.derivation import SHOWN, Derivation, MergeEvent, Relation, Status
+from lineage.infer.shares import let_through
 from lineage.propagate.election import METHODS, through
 
 _MERGES = (Relation.MERGE, Relation.MOE, Relation.ADAPTER_MERGE)
@@ -208,6 +209,12 @@ def _elected(
     measured: bool,
 ) -> Iterator[Share]:
     """Yield shares of a method that adds changes to a base, some of their values only."""
+    held = [let_through(e) for e in sources] if measured else []
+    if held and all(held):
+        for edge, share in zip(sources, held, strict=True):
+            low, value, high = share or (0.0, 0.0, 0.0)
+            yield _share(key, edge, value, low, high, f"what {method} let through, value by value")
+        return
     settings = event.parameters if event else {}
     weights = [1.0 if e.coefficient is None else e.coefficient for e in sources]
     if measured and METHODS[method].keeps == "random" and not METHODS[method].normalizes:

@@ -2,7 +2,11 @@
 
 from lineage.report.answer import Answer, Cell, Table
 from lineage.report.documents import CheckDocument
+from lineage.report.signs_view import signs_table
 from lineage.report.text import number
+
+STANDS_OUT = 3.0
+"""Signs that many spreads above ordinary sources are shown to people; JSON has all."""
 
 
 def check_answer(document: CheckDocument) -> Answer:
@@ -11,7 +15,16 @@ def check_answer(document: CheckDocument) -> Answer:
         (f.level, f.kind, f.source, f.line, f.advisory, f.message) for f in document.findings
     ]
     sources: list[tuple[Cell, ...]] = [
-        (s.source, s.role, s.id, s.weight, s.density, s.share, s.prevailing)
+        (
+            s.source,
+            s.role,
+            s.id,
+            s.weight,
+            s.density,
+            _short(s.share),
+            _short(s.prevailing),
+            s.basis,
+        )
         for s in document.sources
     ]
     inherits: list[tuple[Cell, ...]] = [
@@ -24,10 +37,11 @@ def check_answer(document: CheckDocument) -> Answer:
         (
             Table(("level", "kind", "source", "line", "advisory", "message"), findings, "Findings",
                   empty="nothing is wrong as far as the store knows"),
-            Table(("source", "role", "revision", "weight", "density", "share", "prevailing"),
-                  sources, "Sources"),
+            Table(("source", "role", "revision", "weight", "density", "share", "prevailing",
+                   "basis"), sources, "Sources"),
             Table(("advisory", "hazard", "source", "revision", "status", "dose", "summary"),
                   inherits, "What the result would inherit"),
+            signs_table(document.signs, STANDS_OUT),
         ),
         title=document.recipe,
         facts=(
@@ -36,3 +50,7 @@ def check_answer(document: CheckDocument) -> Answer:
               for level in ("error", "warning")),
         ),
     )  # fmt: skip
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")

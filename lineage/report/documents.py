@@ -14,6 +14,7 @@ from lineage.domain.derivation import Derivation, Evidence, MergeEvent, Relation
 from lineage.domain.exposure import Exposure, ExposureStatus
 from lineage.domain.ids import revision_id
 from lineage.domain.revision import Kind, Revision
+from lineage.report.sign_documents import SourceSignsDocument
 
 
 class RevisionDocument(Revision):
@@ -120,6 +121,20 @@ class ContentsDocument(Model):
     id: str
     sources: tuple[SourceDocument, ...]
     unexplained: float
+
+
+class ContentsPart(Model):
+    """One tensor or one layer (`other`: what is outside layers), and what it holds."""
+
+    name: str
+    sources: tuple[SourceDocument, ...]
+
+
+class ContentsPartsDocument(ContentsDocument):
+    """`contents --per`: what is inside one revision, and inside each of its parts."""
+
+    per: Literal["layer", "tensor"]
+    parts: tuple[ContentsPart, ...]
 
 
 class AdvisoryExposure(Model):
@@ -291,8 +306,9 @@ class RecipeSource(Model):
 
     `id` is the revision it names, the newest known where it has no commit; None where it names
     none in the store. `share` is the coefficient of its change in the result, as method, weights
-    and normalisation have it, in the mean; `prevailing` the most that it may be. None where the
-    recipe does not say (gradients).
+    and normalisation have it, in the mean; `basis` says whether the method was followed on the
+    `weights` of all sources or is the method's `rule`. `prevailing` is the most that it may be by
+    the rule. None where the recipe does not say (gradients).
     """
 
     source: str
@@ -302,6 +318,7 @@ class RecipeSource(Model):
     density: float | None = None
     share: float | None = None
     prevailing: float | None = None
+    basis: Literal["weights", "rule"] | None = None
     line: int | None = None
 
 
@@ -331,13 +348,17 @@ class Inherited(Model):
 
 
 class CheckDocument(Model):
-    """`check`: a merge recipe before merging. `methods` are those of its documents."""
+    """`check`: a merge recipe before merging. `methods` are those of its documents.
+
+    `signs` are numbers of its sources beside those of ordinary ones, of those with weights at hand.
+    """
 
     recipe: str
     methods: tuple[str, ...]
     sources: tuple[RecipeSource, ...]
     findings: tuple[RecipeFinding, ...]
     inherits: tuple[Inherited, ...]
+    signs: tuple[SourceSignsDocument, ...] = ()
     complete: bool = True
 
 

@@ -7,6 +7,7 @@ from lineage.domain.derivation import Derivation, Evidence
 from lineage.report.answer import Answer, Cell, Table
 from lineage.report.documents import (
     ContentsDocument,
+    ContentsPartsDocument,
     EdgeDocument,
     ExplainDocument,
     PathDocument,
@@ -75,9 +76,18 @@ def contents_answer(document: ContentsDocument, notes: Sequence[str] = ()) -> An
         (s.id, round(s.coefficient, 4), round(s.low, 4), round(s.high, 4))
         for s in sorted(document.sources, key=lambda s: (-abs(s.coefficient), s.id))
     ]
+    tables = [Table(("source", "coefficient", "low", "high"), rows)]
+    if isinstance(document, ContentsPartsDocument):
+        inner: list[tuple[Cell, ...]] = [
+            (part.name, s.id, round(s.coefficient, 4), round(s.low, 4), round(s.high, 4))
+            for part in document.parts
+            for s in part.sources
+        ]
+        columns = (document.per, "source", "coefficient", "low", "high")
+        tables.insert(0, Table(columns, inner, f"Per {document.per}", empty="no change to compare"))
     return Answer(
         document,
-        (Table(("source", "coefficient", "low", "high"), rows),),
+        tuple(tables),
         facts=(("id", document.id), ("unexplained", round(document.unexplained, 4))),
         notes=tuple(notes),
     )

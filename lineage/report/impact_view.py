@@ -35,6 +35,7 @@ def impact_answer(document: Impact, edges: Sequence[Derivation] = ()) -> Answer:
         (
             Table(_SHOWN, [_row(e, carries) for e in exposures], "Exposures",
                   empty="nothing is exposed"),
+            Table(("id", "part", "dose", "low", "high"), _parts(exposures), "Doses by part"),
             Table(("owner", "affected", "under_investigation", "downloads", "models"),
                   _owners(exposures), "Whom to tell"),
         ),
@@ -106,6 +107,14 @@ def _row(exposure: Exposure, carries: Mapping[str, int]) -> tuple[Cell, ...]:
         how_text(exposure),
         evidence_summary(exposure.evidence) or None,
     )
+
+
+def _parts(exposures: Sequence[Exposure]) -> list[tuple[Cell, ...]]:
+    return [
+        (e.id, p.name, round(p.value, 4), round(p.low, 4), round(p.high, 4))
+        for e in exposures
+        for p in e.parts
+    ]
 
 
 def _full_row(exposure: Exposure) -> tuple[Cell, ...]:

@@ -14,6 +14,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from jsonschema.validators import validator_for
 
 from lineage.domain.advisory import Advisory, Severity, Target, TargetKind
 from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation
@@ -23,11 +24,12 @@ from lineage.report.answer import Answer, reporter
 from lineage.report.documents import JobDocument
 from lineage.report.impact_view import impact_answer
 from lineage.report.layers import lay_out
-from tests.report.spec_schemas import OPENVEX, SARIF
+from tests.report.spec_schemas import OPENVEX, SARIF, official
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 BAD, MERGE, CLEAN = (f"org/{n}@{c * 40}" for n, c in (("bad", "a"), ("merge", "b"), ("ok", "c")))
 HOSTILE = '"><script>alert(1)</script>\x1b[31m\u202e&lt;\x00|{}'
+OFFICIAL = {"sarif": "sarif-schema-2.1.0.json", "openvex": "openvex_json_schema.json"}
 JSON = ("sarif", "cyclonedx", "openvex")
 
 
@@ -72,6 +74,9 @@ def hold(format_: str, text: str) -> None:
         schema = SARIF if format_ == "sarif" else OPENVEX
         checker = Draft202012Validator.FORMAT_CHECKER
         Draft202012Validator(schema, format_checker=checker).validate(json.loads(text))
+        if (whole := official(OFFICIAL[format_])) is not None:
+            kind = validator_for(whole)
+            kind(whole, format_checker=kind.FORMAT_CHECKER).validate(json.loads(text))
 
 
 @pytest.mark.parametrize("format_", JSON)
