@@ -11,6 +11,12 @@ LOW, HIGH = 0.65, 1.4
 that checkpoints of one run reach 1.3. Fine-tunes on like data may, too: see `generators`."""
 
 
+FURTHER, SPREAD = 1.0, 0.28
+"""A child that moved further than its parent did must have all of the parent's change, alike in all
+tensors: else both may have learnt the same from the same. Quartiles of children were within .18 of
+their median, those of siblings apart by .3 at least."""
+
+
 @dataclass(frozen=True, slots=True)
 class Inheritance:
     """How much of a model's own change a child has.
@@ -32,6 +38,7 @@ class Inheritance:
         centre = 2 * self.noise / max(self.tensors, 1) ** 0.5
         return (
             self.tensors > 0
+            and (self.further <= FURTHER or self.high - self.low <= SPREAD * self.middle)
             and self.noise < 0.7
             and LOW - centre <= self.middle <= HIGH + centre
             and self.low >= LOW - 0.35 - 1.5 * self.noise

@@ -28,7 +28,7 @@ from lineage.infer.survivors import ALIVE, fit
 FITTED = 4000
 """Changed positions that fine fits look at."""
 
-MISSED, ROUGH = 0.08, 0.3
+MISSED, ROUGH = 0.04, 0.3
 """Share of the changed positions, at most, that an explanation may leave to the background; and
 after a coarse fit, which knows one weight for all tensors."""
 

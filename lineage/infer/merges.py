@@ -13,6 +13,9 @@ from lineage.infer.spans import Fit, pair_fits, set_fits
 EXACT = 0.9
 """Share of telling positions from which a replay counts as exact; true sets reach .95 to 1.0."""
 
+DOUBTED, SURE = 0.97, 0.985
+"""Share below which an exact set is doubted, and that of a larger one which then stands instead."""
+
 BLURRED = 0.25
 """Share below which no rounding explains what a replay misses."""
 
@@ -68,6 +71,9 @@ def find_sums(space: Space, child: int, rows: Sequence[int]) -> Sums | None:
             if outcome and _holds(outcome, floor, near, further) and _all_needed(outcome):
                 found.append(outcome)
         if found:
+            larger = _surer(space, child, sets, found)
+            if larger:
+                return Sums(larger)
             blurred = any(f.share < EXACT for f in found)
             return Sums(found, _rivals(space, child, sets, found) if blurred else [])
     uneven = _uneven(space, child, rows, near)
@@ -98,6 +104,21 @@ def _uneven(space: Space, child: int, rows: Sequence[int], near: float) -> list[
     found.sort(key=lambda r: (len(r.rows), r.residual))
     least = min((r.residual for r in found), default=0.0)
     return [r for r in found if r.residual <= 1.06 * least]
+
+
+def _surer(
+    space: Space, child: int, sets: dict[int, list[Fit]], found: list[Replay]
+) -> list[Replay]:
+    """Return larger sets that come out exactly, where those found leave some to be explained."""
+    if max(f.share for f in found) >= DOUBTED:
+        return []
+    size = len(found[0].rows)
+    for larger in sorted(s for s in sets if s > size):
+        tried = [replay(space, child, f.rows, SURE) for f in sets[larger][:3]]
+        exact = [r for r in tried if r and r.share >= SURE and _all_needed(r)]
+        if exact:
+            return exact
+    return []
 
 
 def _rivals(
