@@ -7,11 +7,12 @@ few best are then fitted finely, by every rule of combination.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from lineage.infer.gifts import given, share_by_chance
+from lineage.infer.grain import Grain
 from lineage.infer.mixture import RANKS, RULES, Mixture, Rule
 from lineage.infer.scene import Scene, likely_bases, make_scene
 from lineage.infer.sourcesearch import (
@@ -108,8 +109,11 @@ def _finish(space: Space, child: int, state: State, rules: Sequence[Rule]) -> El
     scene = make_scene(space, child, state.scene.base, FITTED)
     if scene is None:
         return None
-    best = _finest(scene, state.rows, rules, state.mixture.scale.median(2).values)
+    scales = state.mixture.scale.median(2).values
+    tried = [_finest(s, state.rows, rules, scales) for s in _steps(scene, state.rows)]
+    best = max((s for s in tried if s is not None), key=lambda s: s.score, default=None)
     while best is not None and best.missed <= MISSED and len(best.rows) > 1:
+        scene = best.scene
         shorter = [_finest(scene, *without) for without in _shorter(scene, best)]
         better = [s for s in shorter if s is not None and s.score > best.score]
         if not better:
@@ -117,7 +121,19 @@ def _finish(space: Space, child: int, state: State, rules: Sequence[Rule]) -> El
         best = max(better, key=lambda s: s.score)
     if best is None or best.missed > MISSED:
         return None
-    return _described(scene, best)
+    return _described(best.scene, best)
+
+
+def _steps(scene: Scene, rows: Sequence[int]) -> list[Scene]:
+    """Return the ways in which a merge may have rounded: as its result is, or as its sources are.
+
+    Some methods compute in their sources' type and only then add in float32.
+    """
+    grains = {scene.space.family.views[row].grain for row in (scene.base, *rows)}
+    coarse = grains - {scene.grain}
+    if scene.grain is not Grain.F32 or len(grains) != 1 or not coarse:
+        return [scene]
+    return [scene, replace(scene, step=coarse.pop())]
 
 
 def _shorter(scene: Scene, state: State) -> list[tuple[tuple[int, ...], list[Rule], torch.Tensor]]:

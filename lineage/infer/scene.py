@@ -12,6 +12,9 @@ BASES = 3
 LEAST = 0.005
 """Share of values that must have changed for there to be something to explain."""
 
+PRIOR = 4.0
+"""Positions that what is usual counts for in the size of a tensor's change."""
+
 _UNITS = 4.0
 """Units in the last place that a float32 merge may differ by: order of sums, fused products."""
 
@@ -30,7 +33,8 @@ class Scene:
     number of those; `worth` is how many positions each stands for. `change` is the child's value
     less the base's, `origin` the latter, both after the child's cast; `cell` the width of the
     child's grid there, `ulp` the error of a value, `rms` of the tensor's change. `background` is
-    the log probability of each change if nothing is known but its tensor's mean size.
+    the log probability of each change if nothing is known but its tensor's mean size. Changes of
+    other models are rounded to `step`.
     """
 
     space: Space
@@ -46,6 +50,7 @@ class Scene:
     ulp: torch.Tensor
     rms: torch.Tensor
     background: torch.Tensor
+    step: Grain
 
     @property
     def moved(self) -> torch.Tensor:
@@ -68,9 +73,9 @@ class Scene:
         return sum_by(values, self.place, self.tensors)
 
     def deltas(self, rows: Sequence[int]) -> torch.Tensor:
-        """Return (rows, P): the change of each model from the base, rounded as the child is."""
+        """Return (rows, P): the change of each model from the base, rounded as the merge did."""
         values = self.space.casts[self.grain][torch.tensor(rows)[:, None], self.index]
-        return round_to(values - self.origin, self.grain)
+        return round_to(values - self.origin, self.step)
 
     def ranks(self, sizes: torch.Tensor, bins: int) -> torch.Tensor:
         """Return (..., P): the bin of each size's rank within its tensor, all bins as heavy."""
@@ -129,12 +134,35 @@ def make_scene(space: Space, child: int, base: int, limit: int | None = None) ->
         largest = torch.maximum(torch.maximum(target.abs(), origin.abs()), change.abs())
         ulp = _UNITS * _cell(largest, grain)
     whole = sum_by(worth, place, tensors).clamp(min=1e-9)
-    rms = (sum_by(worth * change.square(), place, tensors) / whole).sqrt().float()[place] + 1e-12
+    rms = _usual_size(change, origin, worth, place, tensors)
     size = (sum_by(worth * change.abs(), place, tensors) / whole).float()[place] + 0.3 * ulp
     background = torch.log(cell) - torch.log(2 * size) - change.abs() / size
     return Scene(
-        space, base, grain, index, place, tensors, worth, origin, change, cell, ulp, rms, background
-    )
+        space, base, grain, index, place, tensors, worth, origin, change, cell, ulp, rms,
+        background, grain,
+    )  # fmt: skip
+
+
+def _usual_size(
+    change: torch.Tensor,
+    origin: torch.Tensor,
+    worth: torch.Tensor,
+    place: torch.Tensor,
+    tensors: int,
+) -> torch.Tensor:
+    """Return (P): the rms of each tensor's change, drawn a little to what is usual for its values.
+
+    A tensor of which few positions are looked at may show no change by chance; taken as it is, it
+    would outweigh all others.
+    """
+    whole = sum_by(worth, place, tensors).clamp(min=1e-9)
+    seen = torch.bincount(place, minlength=tensors).double()
+    own = sum_by(worth * change.square(), place, tensors) / whole
+    scale = sum_by(worth * origin.square(), place, tensors) / whole
+    there = (seen > 0) & (scale > 0)
+    usual = (own[there] / scale[there]).median() if bool(there.any()) else own.new_zeros(())
+    drawn = (seen * own + PRIOR * usual * scale) / (seen + PRIOR)
+    return drawn.sqrt().float()[place] + 1e-12
 
 
 def _cell(values: torch.Tensor, grain: Grain) -> torch.Tensor:

@@ -131,12 +131,27 @@ class Search:
             )
             usual = sum(known.values()) / len(known)
             alive = float(state.mixture.survival.mean().clamp(0.1, ALIVE))
-            halves = (1.0, 0.5) if state.missed > DONE and not rule.mean else (1.0,)
-            return [
-                (torch.tensor([[known.get(r, usual * h) for r in rows] for rows in group]), alive)
-                for h in halves
+            starts: list[tuple[torch.Tensor | None, float]] = [
+                (torch.tensor([[known.get(r, usual) for r in rows] for rows in group]), alive)
             ]
+            if state.missed > DONE and not rule.mean:
+                told = {r: self._ratio(r, state) for rows in group for r in rows if r not in known}
+                scales = [[known.get(r, told.get(r, usual)) for r in rows] for rows in group]
+                starts.append((torch.tensor(scales), alive))
+            return starts
         return [*first_scales(self.scene, deltas, rule)]
+
+    def _ratio(self, row: int, state: State) -> float:
+        """Return the median ratio of the child's change to a model's, where nothing explains it."""
+        scene, delta = self.scene, self.deltas[self.place[row]]
+        left = state.mixture.unexplained[0] * scene.worth * scene.moved
+        heavy = left * delta.abs() * (delta.abs() > 2 * scene.ulp)
+        if float(heavy.sum()) == 0:
+            return 1.0
+        ratio = scene.change / torch.where(delta == 0, 1.0, delta)
+        order = torch.argsort(ratio)
+        middle = int(torch.searchsorted(heavy[order].cumsum(0), 0.5 * heavy.sum()))
+        return float(ratio[order[min(middle, len(order) - 1)]])
 
     def starts(self) -> list[State]:
         """Return sets that least squares proposes, fitted as sums and as means, the best first."""
