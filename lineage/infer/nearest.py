@@ -17,6 +17,12 @@ from lineage.infer.twins import time_note
 FOREIGN = 0.25
 """Share of a child's values, at most, that a cast may have without a counterpart."""
 
+BLOCK = 1 << 16
+"""Values of each model that one product takes."""
+
+STRIP = 96
+"""Rows of one product: pairs count once, yet thin products are slow."""
+
 
 def cosine_to(family: Family, parent: int, child: int) -> tuple[float, int]:
     """Return the cosine of two members' raw matrices about their means, and the values compared."""
@@ -114,16 +120,26 @@ def squared_distances(family: Family, device: torch.device | None = None) -> tor
 
     The product runs on `device`, the processor by default; the result is in main memory.
     """
-    count = family.values.shape[1]
-    gram = torch.zeros((len(family.views),) * 2, dtype=torch.float64, device=device)
-    for start in range(0, count, 1 << 16):
-        here = slice(start, start + (1 << 16))
+    models, count = family.values.shape
+    gram = torch.zeros((models, models), dtype=torch.float64, device=device)
+    scale = 1 / family.unit  # exact: units are powers of two
+    for start in range(0, count, BLOCK):
+        here = slice(start, start + BLOCK)
         values = family.values[:, here].to(device)
-        part = ((values - values[0]) / family.unit[here].to(device)).double()
-        gram += part @ part.T
-    gram = gram.cpu()
-    norm = gram.diagonal()
-    return (norm[:, None] + norm[None, :] - 2 * gram).clamp(min=0) / max(count, 1)
+        part = (values - values[0]).mul_(scale[here].to(device)).double()
+        _add_products(gram, part)
+    gram = gram.cpu().triu()
+    norm = gram.diagonal().clone()
+    gram += gram.triu(1).T
+    return gram.mul_(-2).add_(norm[:, None]).add_(norm).clamp_(min=0).div_(max(count, 1))
+
+
+def _add_products(gram: torch.Tensor, part: torch.Tensor) -> None:
+    """Add products of rows to those of the upper triangle, each pair once but near the diagonal."""
+    rows = len(part)
+    step = max(STRIP, -(-rows // 8))
+    for top in range(0, rows, step):
+        gram[top : top + step, top:].addmm_(part[top : top + step], part[top:].T)
 
 
 def quantized_link(family: Family, parent: int, child: int) -> Explanation:

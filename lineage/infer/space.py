@@ -69,20 +69,44 @@ def make_space(family: Family, device: torch.device | None = None) -> Space:
     values = family.values[:, index]
     change = (values - values[0]) / family.unit[index]
     raw = values[0] / family.unit[index]
-    gap = torch.zeros((len(family.slots), models, models), dtype=torch.float64)
-    loose = torch.zeros_like(gap)
+    gap = torch.empty((len(family.slots), models, models), dtype=torch.float64)
+    loose = torch.empty_like(gap)
     bounds = slot_bounds(slots, len(family.slots))
     for number, (start, stop) in enumerate(bounds):
         part = change[:, start:stop].to(device).double()
         own = raw[start:stop].to(device).double()
-        gram = part @ part.T
-        norm = gram.diagonal()
-        apart = (norm[:, None] + norm[None, :] - 2 * gram).clamp(min=0)
         along = part @ own / own.norm().clamp(min=1e-30)
-        gap[number] = apart
-        loose[number] = (apart - (along[:, None] - along[None, :]).square()).clamp(min=0)
+        if device is None or device.type == "cpu":
+            _measure(part, along, gap[number], loose[number])
+            continue
+        apart, rest = torch.empty((2, models, models), dtype=torch.float64, device=device)
+        _measure(part, along, apart, rest)
+        gap[number], loose[number] = apart, rest
     casts = {g: round_to(values, g) for g in {v.grain for v in family.views}}
     return Space(family, index, slots, bounds, values, casts, change, gap, loose)
+
+
+def _measure(
+    part: torch.Tensor, along: torch.Tensor, apart: torch.Tensor, loose: torch.Tensor
+) -> None:
+    """Write squared distances of rows into `apart`, those without `along` into `loose`.
+
+    Both are products themselves, of two or three columns more than the values. Adding up squares
+    apart takes ten passes over all pairs, which cost more than the product does.
+    """
+    one = torch.ones_like(along)[:, None]
+    norm, along = part.square().sum(1, keepdim=True), along[:, None]
+    torch.mm(torch.cat([part, norm, one], 1), torch.cat([-2 * part, one, norm], 1).T, out=apart)
+    _tidy(apart)
+    square = along.square()
+    left, right = torch.cat([-square, -one, 2 * along], 1), torch.cat([one, square, along], 1)
+    torch.addmm(apart, left, right.T, out=loose)
+    _tidy(loose)
+
+
+def _tidy(squares: torch.Tensor) -> None:
+    """Take away what rounding leaves below zero and between a model and itself."""
+    squares.clamp_(min=0).fill_diagonal_(0)
 
 
 def slot_bounds(place: torch.Tensor, slots: int) -> list[tuple[int, int]]:

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         total = Score()
         for zoo in zoos:
             truth = Truth.model_validate_json((zoo / TRUTH_FILE).read_text())
-            subjects = _subjects(zoo, truth, cache, mode)
+            subjects = zoo_subjects(zoo, truth, cache, mode)
             start = time.perf_counter()
             findings = scan(subjects, ignore_claims=mode != "claims")
             score = _score(truth, findings)
@@ -100,7 +100,7 @@ def _options(arguments: Sequence[str]) -> tuple[Path, list[str], bool, list[Path
     return cache, modes or list(MODES), wrong, zoos
 
 
-def _subjects(zoo: Path, truth: Truth, cache: Path, mode: str) -> list[Subject]:
+def zoo_subjects(zoo: Path, truth: Truth, cache: Path, mode: str) -> list[Subject]:
     """Fingerprint a zoo once, and show it as `mode` allows."""
     home = cache / zoo.name
     home.mkdir(parents=True, exist_ok=True)
@@ -147,19 +147,22 @@ def _sampled(found: Fingerprint) -> Fingerprint:
     )
 
 
-def _repo(revision: str) -> str:
+def repo_of(revision: str) -> str:
+    """Return the repository of a revision."""
     return split_revision_id(revision)[0]
 
 
 def _found(findings: Findings) -> dict[tuple[str, str], Derivation]:
-    return {(_repo(d.parent), _repo(d.child)): d for d in findings.derivations if d.status in SHOWN}
+    return {
+        (repo_of(d.parent), repo_of(d.child)): d for d in findings.derivations if d.status in SHOWN
+    }
 
 
 def _score(truth: Truth, findings: Findings) -> Score:
     score = Score()
     found = _found(findings)
     edges = {(e.parent, e.child): e for e in truth.edges}
-    needed = {pair for pair, e in edges.items() if _findable(e)}
+    needed = {pair for pair, e in edges.items() if findable(e)}
     score.true, score.found = len(needed), len(found.keys() - (edges.keys() - needed))
     score.right = len(needed & found.keys())
     score.turned = sum((c, p) in found and (p, c) not in found for p, c in needed)
@@ -175,7 +178,7 @@ def _score(truth: Truth, findings: Findings) -> Score:
     score.reach_right, score.reach_found = len(reach & wanted), len(reach)
     score.reach_true = len(wanted)
     contradicted = {
-        (_repo(d.parent), _repo(d.child))
+        (repo_of(d.parent), repo_of(d.child))
         for d in findings.derivations
         if d.status is Status.CONTRADICTED
     }
@@ -197,12 +200,12 @@ def _score_contents(
     Right is who has half of `DOSE` at least; `inside_covered` counts true shares, of generators
     found, that lie in the interval.
     """
-    revisions = {_repo(s.revision): s.revision for s in subjects}
+    revisions = {repo_of(s.revision): s.revision for s in subjects}
     merges = {e.child for e in truth.edges if e.relation.value == "merge"}
     for child in sorted(merges & revisions.keys()):
         want = truth.contents.get(child, {})
         inside = contents(revisions[child], subjects, findings.derivations)
-        got = {_repo(s.id): s for s in inside.sources}
+        got = {repo_of(s.id): s for s in inside.sources}
         named = {i for i, s in got.items() if abs(s.coefficient) >= DOSE}
         score.inside_found += len(named)
         score.inside_right += sum(abs(want.get(i, 0.0)) >= DOSE / 2 for i in named)
@@ -214,7 +217,7 @@ def _score_contents(
             score.inside_covered += source.low - 1e-6 <= want[name] <= source.high + 1e-6
 
 
-def _findable(edge: EdgeTruth) -> bool:
+def findable(edge: EdgeTruth) -> bool:
     """Tell whether weights can show an edge: an adapter's base and a cancelled one cannot."""
     return edge.inside and edge.relation.value != "adapter"
 
@@ -299,7 +302,7 @@ def _print_wrong(truth: Truth, findings: Findings) -> None:
     for (parent, child), d in found.items():
         got[child][parent] = d
     for child in sorted(true.keys() | got.keys()):
-        needed = {p for p, e in true[child].items() if _findable(e)}
+        needed = {p for p, e in true[child].items() if findable(e)}
         if needed <= got[child].keys() <= true[child].keys():
             continue
         edges = list(true[child].values())

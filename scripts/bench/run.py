@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("cli", "fingerprint", "graph")  # `inference` builds zoos first: `make bench-inference`
+# `inference` and `calibration` build zoos first: `make bench-inference`
+NAMES = ("cli", "fingerprint", "compare", "graph")
 
 
 def main(names: list[str]) -> int:
