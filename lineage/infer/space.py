@@ -67,7 +67,7 @@ def make_space(family: Family, device: torch.device | None = None) -> Space:
         place.append(torch.full((len(positions),), number))
     index, slots = torch.cat(picked), torch.cat(place)
     values = family.values[:, index]
-    change = (values - values[0]) / family.unit[index]
+    change = (values - values[0]).div_(family.unit[index])
     raw = values[0] / family.unit[index]
     gap = torch.empty((len(family.slots), models, models), dtype=torch.float64)
     loose = torch.empty_like(gap)
@@ -91,12 +91,13 @@ def _measure(
 ) -> None:
     """Write squared distances of rows into `apart`, those without `along` into `loose`.
 
-    Both are products themselves, of two or three columns more than the values. Adding up squares
-    apart takes ten passes over all pairs, which cost more than the product does.
+    What is added to the products of rows is itself a product, of two or three columns. Adding
+    up squares takes ten passes over all pairs, which cost more than the product does.
     """
     one = torch.ones_like(along)[:, None]
     norm, along = part.square().sum(1, keepdim=True), along[:, None]
-    torch.mm(torch.cat([part, norm, one], 1), torch.cat([-2 * part, one, norm], 1).T, out=apart)
+    torch.mm(part, part.T, out=apart)
+    apart.addmm_(torch.cat([norm, one], 1), torch.cat([one, norm], 1).T, beta=-2)
     _tidy(apart)
     square = along.square()
     left, right = torch.cat([-square, -one, 2 * along], 1), torch.cat([one, square, along], 1)

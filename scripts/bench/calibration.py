@@ -187,8 +187,9 @@ INTRO = """# Calibration
 
 Written by `python -m scripts.bench.calibration {words}`.
 
-{count} edges from {zoos}, held against the truth. Bars are Wilson's 95 % intervals, dots grow with the
-number of edges, the dashed line is what a probability should do.
+{count} edges from {zoos}, held against the truth.
+Bars are Wilson's 95 % intervals, dots grow with the number of edges, the dashed line is what a
+probability should do.
 `direction` is a probability; `score` is not one (a replay's share of positions, a cosine): it is
 drawn to show from where on it can be trusted. Mean distance of `direction` from the truth:
 {error:.4f}.

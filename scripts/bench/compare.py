@@ -1,12 +1,13 @@
 """Comparing all models of a family with all, against the bare matrix product of the same numbers.
 
-    python -m scripts.bench.compare [--device cpu|cuda] [--models N] [--layers N]
+    python -m scripts.bench.compare [--device cpu|cuda] [--models N] [--layers N] [--threads N]
 
 Families are random, with the tensors of a llama of `--layers` layers; each model changes all of a
 base's values. `distances` is what ranks candidates, over whole probes; `space` is what all fits
 follow from, tensor by tensor. Both are measured in turns with `torch.mm` of the same differences,
 in float64 and laid out beforehand, best of several each. A pair counts once: N (N - 1) / 2.
-Layers are left out where a family would not fit into the memory that a run may take.
+A scan holds torch to one thread (`--threads 1`). Layers are left out where a family would not fit
+into the memory that a run may take.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from lineage.infer.types import Subject
 from lineage.infer.views import View
 from scripts.bench.fingerprint import llama
 
-MEMORY = 1 << 30
+MEMORY = 3 << 28
 """Bytes for a family's values, and as much for its distances by tensor."""
 
 ROUNDS = 3
@@ -152,7 +153,9 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--models", type=int, action="append")
     parser.add_argument("--layers", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
     device = torch.device(asked.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else "this processor"
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
