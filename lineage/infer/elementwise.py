@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lineage.infer.gifts import given, share_by_chance
+from lineage.infer.gifts import given, seen_on, share_by_chance
 from lineage.infer.grain import Grain
 from lineage.infer.mixture import RANKS, RULES, Mixture, Rule
 from lineage.infer.scene import Scene, likely_bases, make_scene
@@ -121,7 +121,8 @@ def _finish(space: Space, child: int, state: State, rules: Sequence[Rule]) -> El
         best = max(better, key=lambda s: s.score)
     if best is None or best.missed > MISSED:
         return None
-    return _described(best.scene, best)
+    whole = make_scene(space, child, best.scene.base)
+    return _described(best if whole is None else _on(replace(whole, step=best.scene.step), best))
 
 
 def _steps(scene: Scene, rows: Sequence[int]) -> list[Scene]:
@@ -227,8 +228,15 @@ def _doses(scene: Scene, state: State) -> list[tuple[float, float]]:
     return [(float(v), float(w)) for v, w in zip(value[:, 0], width, strict=True)]
 
 
-def _described(scene: Scene, state: State) -> Elementwise:
-    mixture = state.mixture
+def _on(scene: Scene, state: State) -> State:
+    """Return a fit as it looks at more positions."""
+    deltas = scene.deltas(state.rows)[None]
+    ranks = ranks_of(scene, deltas, state.mixture.rule)
+    return State(scene, state.rows, seen_on(scene, deltas, ranks, state.mixture))
+
+
+def _described(state: State) -> Elementwise:
+    scene, mixture = state.scene, state.mixture
     deltas = scene.deltas(state.rows)[None]
     ranks = ranks_of(scene, deltas, mixture.rule)
     _, kept = given(scene, deltas, ranks, mixture)

@@ -39,3 +39,9 @@ def share_by_chance(
     run = MixtureFit(scene, torch.roll(deltas, 1, 2), torch.roll(ranks, 1, 2), mixture.rule)
     moved, _ = run.expect(mixture, FINE, FINE)
     return 1 - float(moved.missed[0])
+
+
+def seen_on(scene: Scene, deltas: torch.Tensor, ranks: torch.Tensor, mixture: Mixture) -> Mixture:
+    """Return a mixture with the likelihood and the shares that it has at a scene's positions."""
+    seen, _ = MixtureFit(scene, deltas, ranks, mixture.rule).expect(mixture, FINE, FINE)
+    return seen

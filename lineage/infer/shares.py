@@ -42,10 +42,10 @@ def shares_of(edges: Sequence[Derivation]) -> dict[str, Bounds]:
         return {edges[0].parent: (1.0, 1.0, 1.0)}
     if len(edges) == 1 and edges[0].relation is Relation.PRUNED:
         return {edges[0].parent: (1 - _zeroed(edges[0]), 1.0, 1.0)}
-    if len(edges) < 2:
-        return {}
     if in_parts(edges):
         return {e.parent: (1.0, 1.0, 1.0) for e in edges}
+    if len(edges) < 2:
+        return {}
     if all(e.coefficient is not None and plain(e) for e in edges):
         return {e.parent: _about(e.coefficient or 0.0) for e in edges}
     return _let_through(edges)

@@ -32,7 +32,7 @@ def elementwise_method(
     scales = [float(s) for s in mixture.scale[0].median(1).values]
     shape = survival_shape(mixture.survival[0])
     named: dict[str, JsonValue] = {
-        "kept": [round(k, 3) for k in found.kept],
+        "density": [round(density(s, shape), 3) for s in _each(found)],
         "scale": [round(s, 4) for s in scales],
         "survivors": shape,
     }
@@ -54,6 +54,24 @@ def elementwise_method(
         (ELECTED_SUM, "large but the largest"): "breadcrumbs_ties",
     }.get((rule, shape), "breadcrumbs")
     return method, named, scales
+
+
+def _each(found: Elementwise) -> list[torch.Tensor]:
+    """Return the survival of each source, by rank: one for all where all survive or none."""
+    curves = found.mixture.survival[0]
+    return [curves[min(n, len(curves) - 1)] for n in range(len(found.rows))]
+
+
+def density(survival: torch.Tensor, shape: str) -> float:
+    """Return the share of a source's values that survived, from (ranks) shares.
+
+    The smallest changes are lost in rounding. What was dropped at random is taken from the others;
+    trimming leaves no more of the smaller ranks than of the larger.
+    """
+    if shape in ("random", "ranked"):
+        return float(survival[1:].mean())
+    falling = torch.cummin(survival[:-1].flip(0), 0).values
+    return float((falling.sum() + survival[-1]) / len(survival))
 
 
 def _mean_method(found: Elementwise, shape: str, scales: list[float]) -> str:

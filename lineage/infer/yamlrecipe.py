@@ -9,7 +9,9 @@ from pydantic import JsonValue
 _TRIMS = {
     "ties", "dare_linear", "dare_ties", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear",
 }  # fmt: skip
-_ELECTS = {"ties", "dare_ties", "breadcrumbs_ties", "della"}
+EPSILON = 0.15
+"""What DELLA takes where none is given."""
+
 _UNWEIGHTED = {"arcee_fusion", "nearswap", "sce"}
 _SUMS = {"linear", "task_arithmetic"}
 
@@ -78,27 +80,32 @@ def _on_base(
     models = []
     for (name, weight), density in zip(sources, densities, strict=True):
         own = {} if method in _UNWEIGHTED else {"weight": weight}
-        own |= {} if density is None else {"density": density}
+        own |= {} if density is None else dropping(method, density)
         models.append({"model": name, **({"parameters": own} if own else {})})
     config = {"merge_method": method, "models": models, "base_model": base}
     return config | ({"parameters": {"t": parameters["t"]}} if method == "nearswap" else {})
 
 
+def dropping(method: str, density: float) -> dict[str, float]:
+    """Return a source's density, with an epsilon for DELLA where mergekit's own would not fit.
+
+    Chances must lie between 0 and 1 on both sides: density - epsilon, density + epsilon.
+    """
+    own = {"density": density}
+    room = min(density, 1 - density)
+    if method.startswith("della") and 0 < room <= EPSILON:
+        own["epsilon"] = round(0.9 * room, 4)
+    return own
+
+
 def _densities(
     method: str, parameters: Mapping[str, JsonValue], count: int
 ) -> Sequence[float | None]:
-    """Return each source's density, from the share of its values that came through.
-
-    Election among independent changes removes about a third of what trimming left.
-    """
-    kept = parameters.get("kept")
-    if method not in _TRIMS or not isinstance(kept, list) or len(kept) != count:
+    """Return each source's density, where it is known."""
+    known = parameters.get("density")
+    if method not in _TRIMS or not isinstance(known, list) or len(known) != count:
         return [None] * count
-    factor = 1.5 if method in _ELECTS and count > 1 else 1.0
-    return [
-        round(min(1.0, factor * float(share)), 3) if isinstance(share, int | float) else None
-        for share in kept
-    ]
+    return [round(float(d), 3) if isinstance(d, int | float) else None for d in known]
 
 
 def _adapted(sources: Sources) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import yaml
 from lineage.domain.claim import Claim, ClaimSource
 from lineage.domain.derivation import SHOWN, Derivation, EvidenceKind, MergeEvent, Relation, Status
 from lineage.domain.ids import split_revision_id
+from lineage.infer.yamlrecipe import dropping
 from lineage.propagate.election import METHODS
 
 _PAIRS = ("slerp", "nearswap", "arcee_fusion", "nuslerp")
@@ -236,6 +237,6 @@ def _model(making: Making, part: Part) -> dict[str, Any]:
     if part.weight is not None and making.method not in ("model_stock", "karcher", "slerp"):
         parameters["weight"] = part.weight
     if part.density is not None and making.method in METHODS and making.method != "task_arithmetic":
-        parameters["density"] = part.density
+        parameters |= dropping(making.method, part.density)
     model: dict[str, Any] = {"model": part.name}
     return model | ({"parameters": parameters} if parameters else {})

@@ -53,7 +53,7 @@ def test_a_slerp_goes_from_the_first_to_the_second() -> None:
 
 
 def test_a_method_on_a_base_has_weights_and_densities() -> None:
-    kept = {"kept": [0.3, 0.2], "scale": [1.0, 1.0]}
+    kept = {"density": [0.3, 0.2], "scale": [1.0, 1.0]}
     found = recipe(merge("dare_linear", BASE, A, B, base=BASE.id, parameters=kept))
     assert found == {
         "merge_method": "dare_linear",
@@ -65,10 +65,12 @@ def test_a_method_on_a_base_has_weights_and_densities() -> None:
     }
 
 
-def test_election_is_counted_out_of_the_density() -> None:
-    found = recipe(merge("ties", BASE, A, B, base=BASE.id, parameters={"kept": [0.4, 0.8]}))
+def test_della_keeps_its_chances_between_nothing_and_one() -> None:
+    found = recipe(merge("della", BASE, A, B, base=BASE.id, parameters={"density": [0.5, 0.9]}))
     assert isinstance(found, dict)
-    assert [m["parameters"]["density"] for m in found["models"]] == [0.6, 1.0]
+    first, second = (m["parameters"] for m in found["models"])
+    assert "epsilon" not in first
+    assert second["density"] + second["epsilon"] < 1
 
 
 def test_nearswap_keeps_its_threshold() -> None:
