@@ -33,6 +33,9 @@ MISSED, ROUGH = 0.04, 0.3
 """Share of the changed positions, at most, that an explanation may leave to the background; and
 after a coarse fit, which knows one weight for all tensors."""
 
+ELSEWHERE = 0.1
+"""The same over all searched positions, at which nothing was fitted."""
+
 FAINT = 0.1
 """Dose below which it is tried whether a source can be left out."""
 
@@ -122,7 +125,9 @@ def _finish(space: Space, child: int, state: State, rules: Sequence[Rule]) -> El
     if best is None or best.missed > MISSED:
         return None
     whole = make_scene(space, child, best.scene.base)
-    return _described(best if whole is None else _on(replace(whole, step=best.scene.step), best))
+    if whole is not None:
+        best = _on(replace(whole, step=best.scene.step), best)
+    return _described(best) if best.missed <= ELSEWHERE else None
 
 
 def _steps(scene: Scene, rows: Sequence[int]) -> list[Scene]:
