@@ -123,12 +123,13 @@ class Judge:
         if not self._links.get(subject):
             return self._copy_of_another(parent, child, subject)
         older = self._older(subject, source)
+        told = self._inherits(subject) or (subject != child.id and self._trained(subject))
         traces: dict[str, JsonValue] = {}
         for name in sorted({subject, *self._traces.ancestors(subject)}):
             if name != subject and self._settled(name, source):
                 continue
             trace = self._traces.find(source, name)
-            lenient = name != subject or older or (trained and self._inherits(subject))
+            lenient = name != subject or older or (trained and told)
             if trace is None or not (trace.absent or (lenient and trace.small)):
                 return None
             traces[name] = [round(trace.coefficient, 4), round(trace.width, 4)]
@@ -158,6 +159,11 @@ class Judge:
         """Tell whether a fine-tune shows the change of a parent other than a root."""
         links = self._links.get(name, ())
         return any(e.relation is Relation.FINETUNE and "inherited" in e.detail for e in links)
+
+    def _trained(self, name: str) -> bool:
+        """Tell whether a model is known as a fine-tune: what those inherit is large."""
+        links = self._links.get(name, ())
+        return bool(links) and all(e.relation is Relation.FINETUNE for e in links)
 
     def _copied_from(self, name: str) -> str:
         """Return what a copy has its values from, however many times copied."""
