@@ -13,7 +13,7 @@ import torch
 
 from lineage.infer.gifts import given, seen_on, share_by_chance
 from lineage.infer.grain import Grain
-from lineage.infer.mixture import RANKS, RULES, Mixture, Rule
+from lineage.infer.mixture import RULES, Mixture, Rule
 from lineage.infer.scene import Scene, likely_bases, make_scene
 from lineage.infer.sourcesearch import (
     DONE,
@@ -22,6 +22,7 @@ from lineage.infer.sourcesearch import (
     State,
     first_scales,
     make_search,
+    ranks_of,
 )
 from lineage.infer.space import Space
 from lineage.infer.survivors import ALIVE, fit
@@ -144,7 +145,10 @@ def _steps(scene: Scene, rows: Sequence[int]) -> list[Scene]:
 
 def _shorter(scene: Scene, state: State) -> list[tuple[tuple[int, ...], list[Rule], torch.Tensor]]:
     """Return the sets without one of the sources of small doses, with rule and scales known."""
-    doses = [value for value, _ in _doses(scene, state)]
+    deltas = scene.deltas(state.rows)[None]
+    ranks = ranks_of(scene, deltas, state.mixture.rule)
+    gave, _ = given(scene, deltas, ranks, state.mixture)
+    doses = [value for value, _ in _doses(scene, deltas[0], gave)]
     ranked = sorted(range(len(doses)), key=lambda n: abs(doses[n]))
     scales = state.mixture.scale.median(2).values
     out = []
@@ -179,27 +183,6 @@ def _finest(
     return best
 
 
-def ranks_of(scene: Scene, deltas: torch.Tensor, rule: Rule) -> torch.Tensor:
-    """Return the bins that a rule's survival goes by: of each change, or of how far they differ."""
-    sizes = deltas.var(1, unbiased=False, keepdim=True) if rule.joint else deltas.abs()
-    return scene.ranks(sizes, RANKS)
-
-
-def tensor_doses(scene: Scene, state: State) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (sources, tensors) twice: what each gave times its change, summed, and its change².
-
-    Their quotient is the dose in a tensor; sums over tensors count each by its number of values.
-    """
-    deltas = scene.deltas(state.rows)[None]
-    ranks = ranks_of(scene, deltas, state.mixture.rule)
-    gave, _ = given(scene, deltas, ranks, state.mixture)
-    family = scene.space.family
-    sizes = torch.tensor([float(math.prod(s.shape)) for s in family.slots], dtype=torch.float64)
-    whole = sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
-    own = deltas[0].double() * scene.worth
-    return scene.by_tensor(gave * own) * whole, scene.by_tensor(own * deltas[0]) * whole
-
-
 def doses_by_tensor(space: Space, child: int, found: Elementwise) -> torch.Tensor:
     """Return (sources, tensors, 2): each source's dose in each tensor, and its 95 % half width.
 
@@ -220,12 +203,16 @@ def doses_by_tensor(space: Space, child: int, found: Elementwise) -> torch.Tenso
     return torch.stack([value, width], 2)
 
 
-def _doses(scene: Scene, state: State) -> list[tuple[float, float]]:
-    """Return the coefficient of each source's change in what it gave, and its half width.
+def _doses(scene: Scene, deltas: torch.Tensor, gave: torch.Tensor) -> list[tuple[float, float]]:
+    """Return the coefficient of each source's change (k, P) in what it gave, and its half width.
 
-    The interval is a jackknife over tensors.
+    Each tensor counts by its number of values. The interval is a jackknife over tensors.
     """
-    above, below = tensor_doses(scene, state)
+    slots = scene.space.family.slots
+    sizes = torch.tensor([float(math.prod(s.shape)) for s in slots], dtype=torch.float64)
+    whole = sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
+    own = deltas.double() * scene.worth
+    above, below = scene.by_tensor(gave * own) * whole, scene.by_tensor(own * deltas) * whole
     total = below.sum(1, keepdim=True).clamp(min=1e-30)
     value = above.sum(1, keepdim=True) / total
     leaves = (above.sum(1, keepdim=True) - above) / (total - below).clamp(min=1e-30)
@@ -244,7 +231,7 @@ def _described(state: State) -> Elementwise:
     scene, mixture = state.scene, state.mixture
     deltas = scene.deltas(state.rows)[None]
     ranks = ranks_of(scene, deltas, mixture.rule)
-    _, kept = given(scene, deltas, ranks, mixture)
+    gave, kept = given(scene, deltas, ranks, mixture)
     return Elementwise(
         base=scene.base,
         rows=state.rows,
@@ -254,6 +241,6 @@ def _described(state: State) -> Elementwise:
         changed=scene.changed,
         values=int(scene.moved.sum()),
         likelihood=state.score,
-        doses=_doses(scene, state),
+        doses=_doses(scene, deltas[0], gave),
         kept=[float(k) for k in kept],
     )

@@ -67,7 +67,7 @@ class Mixture:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What every subset makes of the base. `tot` tells the elected sign, `predicted` the change.
+    """What every subset makes of the base: `positive` is the elected sign, `predicted` the change.
 
     All (B, subsets, P). `down` is the divisor of means.
     """

@@ -93,11 +93,7 @@ class Search:
         for group in groups.values():
             index = torch.tensor([[self.place[r] for r in rows] for rows in group])
             deltas = self.deltas[index]
-            if rule.joint:
-                sizes = deltas.var(1, unbiased=False, keepdim=True)
-                ranks = self.scene.ranks(sizes, RANKS)
-            else:
-                ranks = self.ranks[index]
+            ranks = ranks_of(self.scene, deltas, rule) if rule.joint else self.ranks[index]
             best: list[State] = []
             for start, alive in self._first_scales(group, deltas, rule, state):
                 mixture = fit(
@@ -291,6 +287,12 @@ class Search:
             worth[[self.place[row] for row in state.rows]] = -1
             picked += torch.topk(worth, min(most, len(worth))).indices.tolist()
         return [r for r in dict.fromkeys(self.rows[i] for i in picked) if r not in state.rows]
+
+
+def ranks_of(scene: Scene, deltas: torch.Tensor, rule: Rule) -> torch.Tensor:
+    """Return the bins that a rule's survival goes by: of each change, or of how far they differ."""
+    sizes = deltas.var(1, unbiased=False, keepdim=True) if rule.joint else deltas.abs()
+    return scene.ranks(sizes, RANKS)
 
 
 def first_scales(

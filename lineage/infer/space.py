@@ -11,8 +11,6 @@ from lineage.infer.grain import Grain, round_to
 SEARCH_VALUES = 512
 """Values per tensor that searches use; replay then judges on the whole probe."""
 
-GRAM_BYTES = 1 << 30
-
 
 @dataclass(slots=True)
 class Space:
