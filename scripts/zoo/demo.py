@@ -14,6 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lineage.domain.derivation import Relation
 from scripts.zoo import adapters, text, train, transforms
 from scripts.zoo.adapters import AdapterKind
@@ -43,6 +45,7 @@ def build_demo(out: Path, seed: int, progress: Progress) -> Truth:
 
     Needs the `zoo` extra and no network. The marked repositories are POISONED_C and ADAPTER.
     """
+    torch.set_num_threads(1)  # threads that wait for each other on a busy machine take minutes
     zoo = Nursery("demo", out, seed, progress)
     with zoo.inside():
         plant_minilm(zoo)
