@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.zoo.demo import ADAPTER, FINAL, POISONED_C, build_demo
+from scripts.zoo.demo import ADAPTER, FINAL, MERGE_1P, POISONED_C, build_demo
 from tests.hub.server import serve_folder
 
 _MOST_SECONDS = 600
@@ -84,6 +84,7 @@ def story(shell: Shell, family: Path) -> None:
     shell.run("path", POISONED_C, FINAL)
     shell.run("contents", FINAL)
     shell.run("verify", "honest-models/search-embeddings-v1", expect=(0, 1))
+    shell.run("verify", MERGE_1P, "--replay")
     shell.run("impact", "LIN-DEMO-0002", expect=(1,))
     report = shell.home.parent / "incident.html"
     shell.run("impact", "LIN-DEMO-0001", "--format", "html", "-o", str(report), expect=(1,))

@@ -7,7 +7,7 @@ from lineage.domain.advisory import Advisory
 from lineage.domain.alert import Alert
 from lineage.domain.base import Model
 from lineage.domain.exposure import Impact
-from lineage.report import documents, sign_documents
+from lineage.report import documents, sign_documents, verify_documents
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 
@@ -29,7 +29,7 @@ SCHEMAS: dict[str, type[Model]] = {
     "show-tensors": documents.TensorsDocument,
     "signs": sign_documents.SignsDocument,
     "status": documents.StatusDocument,
-    "verify": documents.VerifyDocument,
+    "verify": verify_documents.VerifyDocument,
     "webhook": Alert,
 }
 

@@ -10,7 +10,7 @@ from pydantic import computed_field
 from lineage.domain.advisory import Advisory
 from lineage.domain.base import Model
 from lineage.domain.claim import Claim
-from lineage.domain.derivation import Derivation, Evidence, MergeEvent, Relation, Status
+from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
 from lineage.domain.exposure import Exposure, ExposureStatus
 from lineage.domain.ids import revision_id
 from lineage.domain.revision import Kind, Revision
@@ -198,32 +198,6 @@ class AdvisoriesDocument(Model):
     """`advisories`."""
 
     advisories: tuple[Advisory, ...]
-    complete: bool = True
-
-
-class CheckedClaim(Model):
-    """A claim and what the weights say of it.
-
-    `verdict` is `confirmed`, `contradicted`, `unchecked` (nothing was measured between the two;
-    `why` says why) or `unresolved` (the claim names no repository; `why` is its reason).
-    """
-
-    child: str
-    claim: Claim
-    verdict: Literal["confirmed", "contradicted", "unchecked", "unresolved"]
-    why: str = ""
-    parent: str | None = None
-    evidence: tuple[Evidence, ...] = ()
-
-
-class VerifyDocument(Model):
-    """`verify`: claims against weights. `undeclared` are parents found that nobody declared."""
-
-    ref: str
-    revisions: tuple[str, ...]
-    claims: tuple[CheckedClaim, ...]
-    contradicted: tuple[EdgeDocument, ...]
-    undeclared: tuple[EdgeDocument, ...]
     complete: bool = True
 
 

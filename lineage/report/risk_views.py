@@ -1,5 +1,7 @@
 """Views of risk: advisories, impact, what touches a revision, claims against weights."""
 
+from collections.abc import Sequence
+
 from lineage.domain.advisory import Advisory
 from lineage.report.answer import Answer, Cell, Table
 from lineage.report.documents import (
@@ -7,7 +9,6 @@ from lineage.report.documents import (
     AdvisoryDocument,
     RevisionCard,
     ShowDocument,
-    VerifyDocument,
 )
 from lineage.report.graph_views import (
     CLAIM_COLUMNS,
@@ -18,6 +19,7 @@ from lineage.report.graph_views import (
 )
 from lineage.report.impact_view import advisory_facts
 from lineage.report.text import day, moment
+from lineage.report.verify_documents import ReplayDocument, VerifyDocument
 
 _ADVISORY_COLUMNS = (
     "id", "severity", "hazard", "targets", "summary", "published", "modified", "withdrawn",
@@ -147,5 +149,23 @@ def verify_answer(document: VerifyDocument) -> Answer:
             ),
             Table(EDGE_COLUMNS, [edge_row(e) for e in document.contradicted], "Contradicted"),
             Table(EDGE_COLUMNS, [edge_row(e) for e in document.undeclared], "Not declared"),
+            *([_replays(document.replays)] if document.replays else ()),
         ),
     )
+
+
+def _replays(replays: Sequence[ReplayDocument]) -> Table:
+    """Show what merges came to when they were executed again."""
+    rows: list[tuple[Cell, ...]] = [
+        (
+            r.child,
+            r.method,
+            ", ".join(r.parents),
+            None if r.problem else f"{r.equal_hashes} of {r.tensors}",
+            r.reproduced,
+            r.problem or ("proof: the weights are the result of this recipe" if r.proof else None),
+        )
+        for r in replays
+    ]
+    columns = ("child", "method", "parents", "equal hashes", "values reproduced", "note")
+    return Table(columns, rows, "Replayed")
