@@ -67,12 +67,12 @@ class Mixture:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What every subset makes of the base: `positive` is the elected sign, `predicted` the change.
+    """What every subset makes of the base: `predicted` is the change, (B, subsets, P).
 
-    All (B, subsets, P). `down` is the divisor of means.
+    `positive` is 1 where the elected sign is, 0 elsewhere; `down` the divisor of means.
     """
 
-    positive: torch.Tensor
+    positive: torch.Tensor | None
     predicted: torch.Tensor
     down: torch.Tensor | None
 
@@ -87,7 +87,10 @@ def subsets(count: int, *, joint: bool) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How probable subsets are (B, subsets, P), times positions' worth; `sharp` over the error."""
+    """How probable subsets are (B, subsets, P), times positions' worth.
+
+    `sharp` (P) is one over the variance of errors.
+    """
 
     found: Outcomes
     share: torch.Tensor

@@ -47,6 +47,9 @@ ALIVE = 0.6
 TAIL = 3
 """Steps at the last width."""
 
+NOTHING = -60.0
+"""Log of what counts as nothing beside the likeliest subset: exp is slow where it underflows."""
+
 BY_TENSOR = 0.03
 """Width from which on a fine fit gives every tensor its own weights."""
 
@@ -86,6 +89,7 @@ class MixtureFit:
         self.pairs = [(i, j) for i in range(self.count) for j in range(i, self.count)]
         both = [self.sets[:, i] * self.sets[:, j] for i, j in self.pairs]
         self.both = torch.stack(both)  # (pairs, subsets)
+        self.moments = torch.cat([self.both, self.sets.T])
 
     def first(self, start: torch.Tensor | None, alive: float) -> Mixture:
         """Return the state that a fit begins with."""
@@ -117,7 +121,7 @@ class MixtureFit:
         while True:
             by_tensor = fine and width < BY_TENSOR
             slack = min(width, SLACK) if by_tensor else SLACK
-            state, share = self.expect(state, width, slack)
+            state, share = self.expect(state, width, slack, last=tail == 0)
             if tail == 0:
                 return state
             state = self._maximise(state, share, by_tensor=by_tensor)
@@ -127,61 +131,70 @@ class MixtureFit:
     def outcomes(self, state: Mixture) -> Outcomes:
         """Return what every subset makes, the elected sources' part of it where signs are elected.
 
-        Both signs' parts are sums over subsets, so a subset's outcome is one of two products.
+        Both signs' parts are sums over subsets, so a subset's outcome is one of two products. Masks
+        are floats: products with them take a tenth of what torch's `where` does.
         """
         own = self.spread(state.scale) * self.deltas
         if self.rule.mean:
             weight = self.spread(state.weight)
             own = own * weight
         if not self.rule.elect:
-            made = torch.matmul(self.sets, own)
-            return Outcomes(torch.ones_like(made, dtype=torch.bool), made, None)
+            return Outcomes(None, torch.matmul(self.sets, own), None)
         up, low = own.clamp(min=0), own.clamp(max=0)
         ups, lows = torch.matmul(self.sets, up), torch.matmul(self.sets, low)
-        votes = ups + lows
-        if self.rule.joint:  # SCE elects by the changes as they are, whatever their weights
-            votes = torch.matmul(self.sets, self.deltas)
-        positive = votes >= 0
-        made = torch.where(positive, ups, lows)
+        # SCE elects by the changes as they are, whatever their weights
+        votes = torch.matmul(self.sets, self.deltas) if self.rule.joint else ups + lows
+        positive = votes.ge_(0)
+        negative = 1 - positive
+        made = ups.mul_(positive).add_(lows.mul_(negative))
         if not self.rule.mean:
             return Outcomes(positive, made, None)
-        down = torch.where(
-            positive,
-            torch.matmul(self.sets, weight * (own > 0)),
-            torch.matmul(self.sets, weight * (own < 0)),
-        )
-        held = down > 0
-        down = torch.where(held, down, 1.0)
-        return Outcomes(positive, torch.where(held, made / down, 0.0), down)
+        down = torch.matmul(self.sets, weight * (own > 0)).mul_(positive)
+        down += torch.matmul(self.sets, weight * (own < 0)).mul_(negative)
+        down += torch.eq(down, 0, out=negative)  # where nothing survives, so that zero is made
+        return Outcomes(positive, made.div_(down), down)
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """Return weights (B, k, 1 or S) as they apply to positions."""
         return values if values.shape[-1] == 1 else values[..., self.scene.place]
 
-    def expect(self, state: Mixture, width: float, slack: float) -> tuple[Mixture, Shares]:
-        """Return the likelihood, and how probable each subset is at each position."""
+    def expect(
+        self, state: Mixture, width: float, slack: float, *, last: bool = True
+    ) -> tuple[Mixture, Shares]:
+        """Return the likelihood, and how probable each subset is at each position.
+
+        What all subsets of a position have in common is left out until the end: most of the time
+        goes into passes over subsets. Only the `last` step says which subset is likeliest.
+        """
         scene = self.scene
         found = self.outcomes(state)
         error = scene.errors(width, slack)
-        level = torch.log(scene.cell) - 0.5 * torch.log(2 * math.pi * error)
         alive = torch.gather(state.survival, 2, self.ranks).clamp(1e-3, 1 - 1e-3)
         on, off = torch.log(alive), torch.log1p(-alive)
-        joint = torch.matmul(self.members, on - off) + off.sum(1, keepdim=True)
-        joint += level - (found.predicted - scene.change).square() * (0.5 / error)
-        joint += torch.log1p(-state.rest)[:, None, None]
+        joint = (found.predicted - scene.change).square_().mul_(-0.5 / error)
+        joint += torch.matmul(self.members, on - off)
+        best = joint.amax(1, keepdim=True)
+        nearest = None
+        if last:
+            nearest = found.predicted.gather(1, joint.argmax(1, keepdim=True)).squeeze(1)
+        share = joint.sub_(best).clamp_(min=NOTHING).exp_()
+        beside = share.sum(1)
+        common = off.sum(1) + torch.log1p(-state.rest)[:, None] + best.squeeze(1)
+        common += torch.log(scene.cell) - 0.5 * torch.log(2 * math.pi * error)
+        fore = torch.log(beside) + common
         back = scene.background + torch.log(state.rest)[:, None]
-        total = torch.logaddexp(torch.logsumexp(joint, 1), back)
+        total = torch.logaddexp(fore, back)
         unexplained = torch.exp(back - total)
-        share = torch.exp(joint - total[:, None]) * scene.worth
+        share *= (scene.worth * torch.exp(fore - total) / beside)[:, None]
         moved = scene.worth * scene.moved
         state = replace(
             state,
             likelihood=(total * scene.worth).sum(1) / scene.worth.sum(),
             missed=(unexplained * moved).sum(1) / moved.sum().clamp(min=1e-9),
             unexplained=unexplained,
-            nearest=found.predicted.gather(1, joint.argmax(1, keepdim=True)).squeeze(1),
+            nearest=state.nearest if nearest is None else nearest,
         )
-        return state, Shares(found, share, share / error)
+        return state, Shares(found, share, 1 / error)
 
     def _maximise(self, state: Mixture, shares: Shares, *, by_tensor: bool) -> Mixture:
         worth = self.scene.worth
@@ -208,9 +221,10 @@ class MixtureFit:
     def _sum_scale(self, shares: Shares, *, by_tensor: bool) -> torch.Tensor:
         """Return least squares scales of sums, each position weighed by its subsets' shares."""
         normal, right = [], []
-        for sign, part in self.parts(shares.found, shares.sharp, self.deltas):
-            normal.append(self._products(torch.matmul(self.both, part), sign))
-            right.append(torch.matmul(self.sets.T, part) * sign * self.scene.change)
+        for sign, part in self.parts(shares.found, shares.share, self.deltas):
+            both, own = self._moments(part, shares.sharp)
+            normal.append(self._products(both, sign))
+            right.append(own * sign * self.scene.change)
         return self._solve(_total(normal), _total(right), by_tensor=by_tensor)
 
     def _mean_scale(self, state: Mixture, shares: Shares, *, by_tensor: bool) -> torch.Tensor:
@@ -219,23 +233,31 @@ class MixtureFit:
         found = self.outcomes(state)
         down = found.down if found.down is not None else torch.ones(1)
         normal, right = [], []
-        for sign, part in self.parts(found, shares.sharp, weight * self.deltas):
-            normal.append(self._products(torch.matmul(self.both, part / down.square()), sign))
-            right.append(torch.matmul(self.sets.T, part / down) * sign * self.scene.change)
+        for sign, part in self.parts(found, shares.share, weight * self.deltas):
+            thick = part / down
+            own = torch.matmul(self.sets.T, thick)
+            both = torch.matmul(self.both, thick.div_(down))
+            normal.append(self._products(both * shares.sharp, sign))
+            right.append(own * sign * (self.scene.change * shares.sharp))
         solved = self._solve(_total(normal), _total(right), by_tensor=by_tensor)
         bounded: torch.Tensor = solved.clamp(min=1e-3)
         return bounded
 
+    def _moments(
+        self, part: torch.Tensor, sharp: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum shares of subsets that hold two sources, and one: (B, pairs, P) and (B, k, P)."""
+        sums = torch.matmul(self.moments, part).mul_(sharp)
+        return sums[:, : len(self.pairs)], sums[:, len(self.pairs) :]
+
     def parts(
-        self, found: Outcomes, sharp: torch.Tensor, changes: torch.Tensor
+        self, found: Outcomes, share: torch.Tensor, changes: torch.Tensor
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return pairs: the changes of one elected sign, the shares of subsets that elected it."""
-        if not self.rule.elect:
-            return [(changes, sharp)]
-        return [
-            (changes.clamp(min=0), sharp * found.positive),
-            (changes.clamp(max=0), sharp * ~found.positive),
-        ]
+        if found.positive is None:
+            return [(changes, share)]
+        up = share * found.positive
+        return [(changes.clamp(min=0), up), (changes.clamp(max=0), share - up)]
 
     def _products(self, shares: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
         """Return (B, pairs, P): shares (B, pairs, P) times the products of two changes."""
@@ -252,18 +274,20 @@ class MixtureFit:
         mean, down = found.predicted, found.down if found.down is not None else torch.ones(1)
         error = self.scene.change - mean
         normal, right = [], []
-        for sign, part in self.parts(found, shares.sharp, own):
+        for sign, part in self.parts(found, shares.share, own):
             here = (sign != 0) * weight
-            thick = part / down.square()
-            zero, one, two = (torch.matmul(self.both, thick * m) for m in (1.0, mean, mean * mean))
+            thick = part / down
+            lean = thick * error
+            towards = sign * torch.matmul(self.sets.T, lean)
+            towards -= torch.matmul(self.sets.T, lean.mul_(mean))
+            right.append(here * shares.sharp * towards)
+            thick.div_(down)
+            zero = torch.matmul(self.both, thick)
+            one = torch.matmul(self.both, thick.mul_(mean))
+            two = torch.matmul(self.both, thick.mul_(mean))
             a, b = sign[:, [i for i, _ in self.pairs]], sign[:, [j for _, j in self.pairs]]
-            cross = zero * a * b - one * (a + b) + two
+            cross = (zero * a * b - one * (a + b) + two) * shares.sharp
             normal.append(self._products(cross, here))
-            lean = part / down * error
-            right.append(
-                here * (sign * torch.matmul(self.sets.T, lean)
-                        - torch.matmul(self.sets.T, lean * mean))
-            )  # fmt: skip
         uneven = by_tensor and self.rule.uneven
         step = self._newton(_total(normal), _total(right), by_tensor=uneven)
         grown = state.weight.double() * torch.exp(step)
