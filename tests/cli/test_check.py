@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft4Validator, Draft202012Validator
 
 from lineage.cli.main import COMMANDS
 from lineage.domain.revision import State
 from lineage.graph.open import open_store
 from lineage.graph.store import Record, RepoState
 from tests.cli.family import BASE, LIAR, NOW, TUNED, Command, revision
-from tests.report.spec_schemas import SARIF
+from tests.report.spec_schemas import SARIF, official
 
 
 def recipe(lineage: Command, *models: str, method: str = "linear", more: str = "") -> str:
@@ -89,6 +89,7 @@ def test_sarif_points_into_the_recipe(lineage: Command) -> None:
     file = recipe(lineage, TUNED)
     log = json.loads(lineage.run("check", file, "--format", "sarif", expect=1).stdout)
     Draft202012Validator(SARIF).validate(log)
+    Draft4Validator(official("sarif-schema-2.1.0.json")).validate(log)
     result = log["runs"][0]["results"][0]
     assert (result["ruleId"], result["level"]) == ("recipe/tainted", "error")
     place = result["locations"][0]["physicalLocation"]

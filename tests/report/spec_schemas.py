@@ -1,14 +1,10 @@
-"""What the specifications of SARIF and OpenVEX ask of the documents that we write.
+"""What SARIF and OpenVEX ask of the documents that we write.
 
-No package on PyPI ships the official schemas of these two (looked for in sarif-om, sarif-tools,
-sarif-pydantic, check-jsonschema and lib4vex), so the rules are written down here from the
-specifications: SARIF 2.1.0 (sections in comments) and OpenVEX 0.2.0. To hold the
-documents of these tests against the official schemas, too, put `sarif-schema-2.1.0.json` and
-`openvex_json_schema.json` in a folder and name it in `LINEAGE_SPEC_SCHEMAS`.
+`official` gives the schemas of the specifications, which lie in `official/`. `SARIF` and `OPENVEX`
+are stricter: what is in the prose alone (sections in comments), and nothing that we do not write.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -243,11 +239,8 @@ OPENVEX: dict[str, Any] = {
 }
 
 
-def official(name: str) -> dict[str, Any] | None:
-    """The official schema in a file of that name, None where nobody put it there."""
-    folder = os.environ.get("LINEAGE_SPEC_SCHEMAS")
-    file = Path(folder) / name if folder else None
-    if file is None or not file.is_file():
-        return None
+def official(name: str) -> dict[str, Any]:
+    """Return the official schema in the file of that name."""
+    file = Path(__file__).parent / "official" / name
     schema: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return schema

@@ -74,9 +74,9 @@ def hold(format_: str, text: str) -> None:
         schema = SARIF if format_ == "sarif" else OPENVEX
         checker = Draft202012Validator.FORMAT_CHECKER
         Draft202012Validator(schema, format_checker=checker).validate(json.loads(text))
-        if (whole := official(OFFICIAL[format_])) is not None:
-            kind = validator_for(whole)
-            kind(whole, format_checker=kind.FORMAT_CHECKER).validate(json.loads(text))
+        whole = official(OFFICIAL[format_])
+        kind = validator_for(whole)
+        kind(whole, format_checker=kind.FORMAT_CHECKER).validate(json.loads(text))
 
 
 @pytest.mark.parametrize("format_", JSON)
