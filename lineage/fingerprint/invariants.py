@@ -54,10 +54,11 @@ class Projector:
         """Take whole rows of the matrix (float32, flat, finite), in order."""
         part = block.view(-1, self._columns)
         first = start // self._columns
+        after = first + part.shape[0]
         if self._transposed:
-            self._out.addmm_(self._frame[:, first : first + len(part)], part)
+            self._out.addmm_(self._frame[:, first:after], part)
         else:
-            self._out[:, first : first + len(part)] = self._frame @ part.T
+            torch.mm(self._frame, part.T, out=self._out[:, first:after])
 
     def result(self) -> Floats:
         """Return what the frame's vectors make of the matrix, (m, r)."""

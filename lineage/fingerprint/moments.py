@@ -39,15 +39,16 @@ class Moments:
         if self._seen % self._stride == 0:
             self._look(block)
         self._seen += 1
-        self._count += len(block)
+        self._count += block.numel()
         self._square += squares
         # Counting zeros costs as much as the norm: a quarter of a large tensor must do.
         part = block[:LOOK] if self._stride > 1 else block
-        if len(self._mask) < len(part):
-            self._mask = np.empty(len(part), np.bool_)
-        mask = np.equal(part.numpy(), 0, out=self._mask[: len(part)])
+        values = part.numpy()
+        if len(self._mask) < len(values):
+            self._mask = np.empty(len(values), np.bool_)
+        mask = np.equal(values, 0, out=self._mask[: len(values)])
         self._zeros += int(np.count_nonzero(mask))
-        self._counted += len(part)
+        self._counted += len(values)
 
     def _look(self, block: torch.Tensor) -> None:
         if self._stride > 1:
@@ -61,7 +62,7 @@ class Moments:
         second = off * off
         parts = (off.sum(), second.sum(), torch.dot(second, off), torch.dot(second, second))
         self._sums = [a + b.item() for a, b in zip(self._sums, parts, strict=True)]
-        self._sampled += len(block)
+        self._sampled += block.numel()
 
     def result(self) -> Stats:
         """Return the moments; NaN for a tensor without values."""

@@ -63,7 +63,7 @@ class Sketcher:
         # k rows times a power of two: the sums then fold by halves.
         most = min(BLOCK // max(1, self._columns), self._rows + SKETCH_K - 1) // SKETCH_K
         step = SKETCH_K << (max(1, most).bit_length() - 1)
-        self.block = step * self._columns
+        self._step, self.block = step, step * self._columns
         self._sum = torch.zeros((step, self._columns), dtype=torch.float32)
 
     def block_length(self, start: int) -> int:
@@ -81,14 +81,15 @@ class Sketcher:
             sign = torch.from_numpy(signs(len(block), start, self._seed).copy())
             self._sum.view(-1)[: len(block)].addcmul_(block, sign)
         else:
-            rows, first = len(block) // self._columns, start // self._columns
+            rows, first = block.numel() // self._columns, start // self._columns
             row_signs = signs(rows, first, self._seed)
             if self._columns < _NARROW:
                 sign = torch.from_numpy(np.repeat(row_signs, self._columns))
                 self._sum.view(-1)[: len(block)].addcmul_(block, sign)
             else:
-                sign = torch.from_numpy(row_signs.copy()).unsqueeze(1)
-                self._sum[:rows].addcmul_(block.view(rows, self._columns), sign)
+                total = self._sum if rows == self._step else self._sum[:rows]
+                sign = torch.from_numpy(row_signs[:, None].copy())
+                total.addcmul_(block.view(rows, self._columns), sign)
 
     def _add_wide(self, block: torch.Tensor, start: int) -> None:
         row, column = divmod(start, self._columns)

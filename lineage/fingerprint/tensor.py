@@ -37,7 +37,11 @@ def values_shape(info: TensorInfo) -> tuple[int, ...]:
 
 
 class _Blocks:
-    """Cut a stream of values into canonical blocks and give each to all that look at values."""
+    """Cut a stream of values into canonical blocks and give each to all that look at values.
+
+    Threads take turns in Python itself and wake slowly: so there are few calls a block, and full
+    blocks lie in one buffer whose views are made once.
+    """
 
     def __init__(self, shape: Sequence[int], dtype: DType, watch: Watch | None) -> None:
         self._watch = watch
@@ -45,9 +49,9 @@ class _Blocks:
         self._sketched = dtype in SKETCHED
         self._moments = Moments(self._sketcher.size // max(1, self._sketcher.block))
         self._plain = Plainness(dtype, shape)
-        self._block = torch.empty(min(self._sketcher.block, self._sketcher.size))
         self._start = self._filled = 0
         self._length = self._sketcher.block_length(0)
+        self._block = torch.empty(self._length)
 
     @property
     def idle(self) -> bool:
@@ -56,18 +60,20 @@ class _Blocks:
 
     def feed(self, values: torch.Tensor) -> None:
         """Take the next values, any number, of any real type."""
-        taken = 0
-        while taken < len(values):
-            part = min(len(values) - taken, self._length - self._filled)
-            target = self._block[self._filled : self._filled + part]
-            target.copy_(values[taken : taken + part])
+        taken, count = 0, values.numel()
+        while taken < count:
+            part = min(count - taken, self._length - self._filled)
+            target = self._block
+            if part < self._length:
+                target = target[self._filled : self._filled + part]
+            target.copy_(values if part == count else values[taken : taken + part])
             taken += part
             self._filled += part
             if self._filled == self._length:
                 self._flush()
 
     def _flush(self) -> None:
-        block = self._block[: self._length]
+        block = self._block
         squares = square(block)
         if not squares < np.inf:
             # A stray NaN or infinity must not wipe out all else that is known of the tensor.
@@ -82,7 +88,10 @@ class _Blocks:
             self._watch(block, self._start)
         self._start += self._length
         self._filled = 0
-        self._length = self._sketcher.block_length(self._start)
+        length = self._sketcher.block_length(self._start)
+        if length != self._length:
+            # Nearly always the last; of very wide matrices the last of each row.
+            self._length, self._block = length, torch.empty(length)
 
     def stats(self) -> Stats:
         return self._moments.result()
@@ -101,19 +110,22 @@ class ProbeCatcher:
     def __init__(self, shape: Sequence[int], itemsize: int) -> None:
         self._runs = probe_runs(shape)
         self._size = itemsize
-        self._kept = bytearray(sum(count for _, count in self._runs) * itemsize)
+        self._next = 0
+        self._kept = bytearray()
 
     def feed(self, raw: memoryview, start: int) -> None:
-        """Look at the elements from index `start`, whose bytes are `raw`."""
-        size, end, at = self._size, start + len(raw) // self._size, 0
-        for first, count in self._runs:
+        """Look at the elements from index `start`, whose bytes are `raw`: all in order."""
+        size, end = self._size, start + len(raw) // self._size
+        while self._next < len(self._runs):
+            first, count = self._runs[self._next]
+            if first >= end:
+                return
             low, high = max(first, start), min(first + count, end)
             if low < high:
-                to = (at + low - first) * size
-                self._kept[to : to + (high - low) * size] = raw[
-                    (low - start) * size : (high - start) * size
-                ]
-            at += count
+                self._kept += raw[(low - start) * size : (high - start) * size]
+            if first + count > end:
+                return
+            self._next += 1
 
     def result(self) -> bytes:
         """Return the kept bytes, run after run."""

@@ -33,16 +33,17 @@ class _Borrowed:
 
 def as_tensor(raw: memoryview | bytes, dtype: DType) -> torch.Tensor:
     """Return stored bytes as a flat tensor that shares their memory; it must not be written to."""
-    size = dtype.itemsize
-    known = np.frombuffer(raw, np.uint8)
-    address = known.ctypes.data
-    if not len(known):
-        return torch.empty(0, dtype=TORCH_TYPES[dtype])
-    if address % size:
-        known = known.copy()
-        address = known.ctypes.data
-    lent = np.asarray(_Borrowed(known, address, len(known)))
-    return torch.from_numpy(lent).view(TORCH_TYPES[dtype])
+    kind = TORCH_TYPES[dtype]
+    if not len(raw):
+        return torch.empty(0, dtype=kind)
+    if isinstance(raw, bytes) or raw.readonly:
+        known = np.frombuffer(raw, np.uint8)
+        flat = torch.from_numpy(np.asarray(_Borrowed(known, known.ctypes.data, len(known))))
+    else:
+        flat = torch.frombuffer(raw, dtype=torch.uint8)
+    if flat.data_ptr() % dtype.itemsize:
+        flat = flat.clone()
+    return flat.view(kind)
 
 
 def hold_to_one_thread() -> None:
