@@ -66,6 +66,7 @@ def nearswap_link(space: Space, child: int, rows: Sequence[int]) -> Explanation 
         },
         parameters={"t": found.step},
         base=parents[0].id,
+        dtype=view.dtype,
     )
 
 

@@ -45,6 +45,7 @@ def sum_link(family: Family, child: int, outcomes: Sequence[Replay]) -> Explanat
         },
         parameters=parameters,
         alternatives=[_alternative(family, o) for o in outcomes[1:6]],
+        dtype=family.views[child].dtype,
     )
 
 
@@ -116,6 +117,7 @@ def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]
             )
             for o in near
         ],
+        dtype=family.views[child].dtype,
     )
 
 
@@ -145,4 +147,5 @@ def held_link(family: Family, child: int, held: Held) -> Explanation:
         },
         parameters={"scale": round(held.scale, 4)},
         base=base.id,
+        dtype=view.dtype,
     )

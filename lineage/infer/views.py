@@ -1,5 +1,6 @@
 """A fingerprint opened for comparison: every tensor as numbers, with its content keys."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -25,6 +26,9 @@ _TORCH = {
     DType.F8_E5M2: torch.float8_e5m2,
     DType.I8: torch.int8,
 }
+_MERGED = {
+    DType.F64: "float64", DType.F32: "float32", DType.F16: "float16", DType.BF16: "bfloat16",
+}  # fmt: skip
 
 INT8 = "int8"
 """Scheme of matrices stored as bare 8-bit integers, their scales beside them."""
@@ -77,6 +81,14 @@ class View:
     def id(self) -> str:
         """The revision this artifact belongs to."""
         return self.subject.revision
+
+    @property
+    def dtype(self) -> str | None:
+        """The float type of most of its values in torch's spelling, None where it is another."""
+        sizes: Counter[DType] = Counter()
+        for tensor in self.tensors:
+            sizes[tensor.dtype] += math.prod(tensor.shape)
+        return _MERGED.get(max(sizes, key=lambda kind: sizes[kind])) if sizes else None
 
     @property
     def is_adapter(self) -> bool:

@@ -114,7 +114,8 @@ def test_stats_are_those_of_the_values() -> None:
     (found,) = fingerprint(MemoryReader({"x": x})).tensors
     v = x.double().numpy()
     s, z = found.stats, (v - v.mean()) / v.std()
-    assert s.norm == pytest.approx(np.linalg.norm(v), rel=1e-6)
+    # Sums inside a block are float32, in an order that is the processor's.
+    assert s.norm == pytest.approx(np.linalg.norm(v), rel=1e-5)
     assert s.zeros == pytest.approx((v == 0).mean(), abs=0.005)
     sampled = [s.mean, s.std, s.kurtosis]
     assert sampled == pytest.approx([v.mean(), v.std(), (z**4).mean()], rel=0.01)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from lineage.domain.derivation import Derivation, Relation
 from lineage.infer.contents import contents
@@ -59,9 +60,12 @@ def test_parents_of_a_merge_are_found_among_all_models(way: str, dtype: torch.dt
     models = family(1, dtype, count + 1)
     names = [f"tune{n}" for n in range(count)]
     merged = combine(method, models["base"], [models[n] for n in names], weights, **options)
-    found = scan(subjects({**models, "merge": merged})).derivations
-    got = parents_of(found, "merge")
+    result = scan(subjects({**models, "merge": merged}))
+    found, got = result.derivations, parents_of(result.derivations, "merge")
     assert set(got) - {"base"} == set(names)
+    recipes = [yaml.safe_load(event.recipe) for event in result.events if event.recipe]
+    assert recipes or way in {"karcher"}
+    assert {recipe["dtype"] for recipe in recipes} <= {str(dtype).removeprefix("torch.")}
     if way == "dare ties":  # electing signs drops more than the density says
         return
     for name, weight in zip(names, weights, strict=True):
