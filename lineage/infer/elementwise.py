@@ -25,7 +25,7 @@ from lineage.infer.sourcesearch import (
     ranks_of,
 )
 from lineage.infer.space import Space
-from lineage.infer.survivors import ALIVE, fit
+from lineage.infer.survivors import ALIVE, fit, resume
 
 FITTED = 4000
 """Changed positions that fine fits look at."""
@@ -39,6 +39,9 @@ ELSEWHERE = 0.1
 
 FAINT = 0.1
 """Dose below which it is tried whether a source can be left out."""
+
+THIN = 0.03
+"""Share of a source's changes, by size, that must have survived for it to be one."""
 
 NEARLY = 0.03
 """Nats per position below the best within which sets are fitted finely."""
@@ -68,23 +71,22 @@ class Elementwise:
 
 def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwise]:
     """Return the explanations of a child by value-wise methods, the best first."""
-    searches: list[Search] = []
+    tried = [make_search(space, child, base, rows) for base in likely_bases(space, child, rows)]
+    seen = [(search, search.peaked()) for search in tried if search is not None]
+    seen.sort(key=lambda pair: -max((s.score for s in pair[1]), default=-math.inf))
     reached: list[State] = []
-    for base in likely_bases(space, child, rows):
-        search = make_search(space, child, base, rows)
-        if search is None:
-            continue
-        searches.append(search)
+    for search, first in seen:
         solved = any(s.missed < DONE for s in reached)
-        turned = search.turned(reached)
-        best = search.best(
-            turned if solved and turned else [*turned, *search.starts()], quick=solved
-        )
+        starts = sorted([*first, *search.turned(reached)], key=lambda s: -s.score)
+        best = search.best(starts, quick=solved)
+        if not solved and (best is None or best.missed > DONE):
+            others = [best, search.best(search.starts())]
+            best = max((s for s in others if s is not None), key=lambda s: s.score, default=None)
         if best is not None and best.missed < ROUGH:
             reached.append(best)
     if not reached:
         return []
-    return _finished(space, child, reached, searches)
+    return _finished(space, child, reached, [search for search, _ in seen])
 
 
 def _finished(
@@ -113,69 +115,83 @@ def _finish(space: Space, child: int, state: State, rules: Sequence[Rule]) -> El
     scene = make_scene(space, child, state.scene.base, FITTED)
     if scene is None:
         return None
-    scales = state.mixture.scale.median(2).values
-    tried = [_finest(s, state.rows, rules, scales) for s in _steps(scene, state.rows)]
+    tried = [_finest(s, state.rows, rules, state.mixture) for s in _steps(scene)]
     best = max((s for s in tried if s is not None), key=lambda s: s.score, default=None)
     while best is not None and best.missed <= MISSED and len(best.rows) > 1:
-        scene = best.scene
-        shorter = [_finest(scene, *without) for without in _shorter(scene, best)]
-        better = [s for s in shorter if s is not None and s.score > best.score]
-        if not better:
+        shorter = _without_one(best)
+        if shorter is None:
             break
-        best = max(better, key=lambda s: s.score)
+        best = shorter
     if best is None or best.missed > MISSED:
         return None
     whole = make_scene(space, child, best.scene.base)
     if whole is not None:
-        best = _on(replace(whole, step=best.scene.step), best)
+        best = _on(replace(whole, inputs=best.scene.inputs, step=best.scene.step), best)
     return _described(best) if best.missed <= ELSEWHERE else None
 
 
-def _steps(scene: Scene, rows: Sequence[int]) -> list[Scene]:
+def _steps(scene: Scene) -> list[Scene]:
     """Return the ways in which a merge may have rounded: as its result is, or as its sources are.
 
     Some methods compute in their sources' type and only then add in float32.
     """
-    grains = {scene.space.family.views[row].grain for row in (scene.base, *rows)}
-    coarse = grains - {scene.grain}
-    if scene.grain is not Grain.F32 or len(grains) != 1 or not coarse:
+    own = scene.space.family.views[scene.base].grain
+    coarse = scene.inputs if own is Grain.F32 else own
+    if scene.grain is not Grain.F32 or coarse is Grain.F32:
         return [scene]
-    return [scene, replace(scene, step=coarse.pop())]
+    return [replace(scene, step=Grain.F32), replace(scene, inputs=coarse, step=coarse)]
 
 
-def _shorter(scene: Scene, state: State) -> list[tuple[tuple[int, ...], list[Rule], torch.Tensor]]:
-    """Return the sets without one of the sources of small doses, with rule and scales known."""
+def _without_one(state: State) -> State | None:
+    """Return a fit without a source that brings little, None where all are needed.
+
+    Little is a small dose that is not worth its cost, or next to none of a source's changes: those
+    are what chance finds in what the others leave.
+    """
+    scene, rule = state.scene, state.mixture.rule
     deltas = scene.deltas(state.rows)[None]
-    ranks = ranks_of(scene, deltas, state.mixture.rule)
-    gave, _ = given(scene, deltas, ranks, state.mixture)
-    doses = [value for value, _ in _doses(scene, deltas[0], gave)]
-    ranked = sorted(range(len(doses)), key=lambda n: abs(doses[n]))
-    scales = state.mixture.scale.median(2).values
-    out = []
-    for faint in [n for n in ranked if abs(doses[n]) < FAINT][:2]:
-        kept = [n for n in range(len(doses)) if n != faint]
-        rows = tuple(state.rows[n] for n in kept)
-        out.append((rows, [state.mixture.rule], scales[:, kept]))
-    return out
+    gave, kept = given(scene, deltas, ranks_of(scene, deltas, rule), state.mixture)
+    doses = [abs(value) for value, _ in _doses(scene, deltas[0], gave)]
+    best: State | None = None
+    for faint in sorted(range(len(doses)), key=lambda n: doses[n])[:2]:
+        if doses[faint] >= FAINT:
+            break
+        rest = [n for n in range(len(doses)) if n != faint]
+        rows = tuple(state.rows[n] for n in rest)
+        tried = _finest(scene, rows, [rule], state.mixture.of(rest))
+        if tried is None:
+            continue
+        if float(kept[faint]) < THIN and tried.missed <= MISSED:
+            return tried
+        if tried.score > (best or state).score:
+            best = tried
+    return best
 
 
 def _finest(
-    scene: Scene, rows: tuple[int, ...], rules: Sequence[Rule], known: torch.Tensor | None = None
+    scene: Scene, rows: tuple[int, ...], rules: Sequence[Rule], known: Mixture
 ) -> State | None:
-    """Return the best fine fit of one set of sources, None where coarse ones leave too much."""
+    """Return the best fine fit of one set of sources, None where coarse ones leave too much.
+
+    `known` is a coarse fit of the same sources by one of the rules, at other positions.
+    """
     deltas = scene.deltas(rows)[None]
     best: State | None = None
     for rule in rules:
         ranks = ranks_of(scene, deltas, rule)
-        coarse = None
-        starts = [(s, a, False) for s, a in first_scales(scene, deltas, rule)]
-        if known is not None and rule.scaled:
-            starts = [(known, ALIVE, True), (known, 0.2, True), *starts[:2]]
-        for start, alive, near in starts:
-            tried = fit(scene, deltas, ranks, rule, start=start, alive=alive, known=near)
-            if coarse is None or float(tried.likelihood) > float(coarse.likelihood):
-                coarse = tried
-        if coarse is None or float(coarse.missed) > ROUGH:
+        if rule == known.rule:
+            tries = [resume(scene, deltas, ranks, known)]
+        else:
+            scales = known.scale.median(2).values
+            starts = [(s, a, False) for s, a in first_scales(scene, deltas, rule)]
+            if rule.scaled:
+                starts = [(scales, ALIVE, True), (scales, 0.2, True), *starts[:2]]
+            tries = [
+                fit(scene, deltas, ranks, rule, start=start, alive=alive, known=near)
+                for start, alive, near in starts
+            ]
+        coarse = max(tries, key=lambda m: float(m.likelihood))
+        if float(coarse.missed) > ROUGH:
             continue
         fine = State(scene, rows, fit(scene, deltas, ranks, rule, warm=coarse))
         if best is None or fine.score > best.score:

@@ -1,6 +1,7 @@
 """How merges combine what survives of their sources, and fitted mixtures of the possibilities."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -63,6 +64,18 @@ class Mixture:
             self.likelihood[here], self.missed[here], self.unexplained[here],
             self.nearest[here],
         )  # fmt: skip
+
+    def of(self, sources: Sequence[int]) -> "Mixture":
+        """Return what is known of some of the sources: where a fit of those may begin."""
+        own = list(sources)
+        weight = self.weight[:, own]
+        survival = self.survival if self.rule.joint else self.survival[:, own]
+        return replace(
+            self,
+            scale=self.scale[:, own],
+            weight=weight / weight.sum(1, keepdim=True).clamp(min=1e-9),
+            survival=survival,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from lineage.infer.elementwise import Elementwise
 from lineage.infer.family import Family
 from lineage.infer.inside import Held
 from lineage.infer.links import Explanation, Parent
-from lineage.infer.replay import Replay
+from lineage.infer.replay import STOCK, Replay
 from lineage.infer.twins import time_note
 from lineage.infer.valuewise import elementwise_method
 
@@ -61,6 +61,8 @@ def sum_method(outcome: Replay, weights: torch.Tensor) -> tuple[str, dict[str, J
     spread = (outcome.weights - weights).abs().median(dim=0).values.max()
     total = float(weights.sum())
     named: dict[str, JsonValue] = {"weights": [round(float(w), 4) for w in weights]}
+    if outcome.arithmetic == STOCK:
+        return "model_stock", {**named, "spread": round(float(spread), 4)}
     if outcome.rounded or float(spread) < 0.005:
         negative = bool((weights < -0.01).any())
         return ("task_arithmetic" if negative or abs(total - 1) > 0.02 else "linear"), named

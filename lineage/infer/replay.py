@@ -8,6 +8,7 @@ import torch
 
 from lineage.infer.grain import Grain, round_to
 from lineage.infer.space import Space, slot_bounds
+from lineage.infer.stock import stock
 
 FLOAT32_SLACK = 4.0
 """Units in the last place that a float32 merge may differ by: order of sums, fused products."""
@@ -21,6 +22,9 @@ FEWEST = 400
 MARGIN = 0.05
 """How far below the best a share on those may lie for all positions to be looked at: more than
 three times what chance does to a share of 400."""
+
+STOCK = "stock"
+"""The arithmetic of model stock, whose steps `stock.py` follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,15 @@ def replay(space: Space, child: int, rows: Sequence[int], least: float = 0.0) ->
         _outcome(trial, tuple(rows), target, unit, telling, grain)
         for trial in _promising(trials, target, unit, telling, grain, least)
     ]
+    if len(rows) > 2 and grain in (Grain.BF16, Grain.F16) and outcomes:
+        weights = fit_weights(cast, target, unit, bounds)
+        stocked = stock(cast, target, weights, place, grain)
+        if stocked is not None:
+            trial = _Trial(
+                cast, STOCK, rounded=False, weights=stocked.weights, spread=stocked.weights
+            )
+            hit, made = stocked.values == target, stocked.values
+            outcomes.append(_counted(trial, tuple(rows), made, hit, target, unit, telling))
     return max(outcomes, key=lambda o: o.share + (0.002 if o.rounded else 0.0), default=None)
 
 
@@ -139,6 +152,18 @@ def _outcome(
 ) -> Replay:
     result = _ARITHMETIC[trial.arithmetic](trial.values, trial.spread, grain)
     hit = reproduced(result, target, grain, unit)
+    return _counted(trial, rows, result, hit, target, unit, telling)
+
+
+def _counted(
+    trial: _Trial,
+    rows: tuple[int, ...],
+    result: torch.Tensor,
+    hit: torch.Tensor,
+    target: torch.Tensor,
+    unit: torch.Tensor,
+    telling: torch.Tensor,
+) -> Replay:
     share = float(hit[telling].float().mean()) if telling.any() else 0.0
     residual = float(((result - target) / unit).square().mean().sqrt())
     return Replay(

@@ -12,6 +12,9 @@ BASES = 3
 LEAST = 0.005
 """Share of values that must have changed for there to be something to explain."""
 
+KEPT = 0.05
+"""Share of values that must equal the base's after a cast to show that it was cast."""
+
 PRIOR = 4.0
 """Positions that what is usual counts for in the size of a tensor's change."""
 
@@ -33,8 +36,8 @@ class Scene:
     number of those; `worth` is how many positions each stands for. `change` is the child's value
     less the base's, `origin` the latter, both after the child's cast; `cell` the width of the
     child's grid there, `ulp` the error of a value, `rms` of the tensor's change. `background` is
-    the log probability of each change if nothing is known but its tensor's mean size. Changes of
-    other models are rounded to `step`.
+    the log probability of each change if nothing is known but its tensor's mean size. All models
+    were cast to `inputs` before the merge, and their changes rounded to `step`.
     """
 
     space: Space
@@ -50,6 +53,7 @@ class Scene:
     ulp: torch.Tensor
     rms: torch.Tensor
     background: torch.Tensor
+    inputs: Grain
     step: Grain
 
     @property
@@ -74,7 +78,7 @@ class Scene:
 
     def deltas(self, rows: Sequence[int]) -> torch.Tensor:
         """Return (rows, P): the change of each model from the base, rounded as the merge did."""
-        values = self.space.casts[self.grain][torch.tensor(rows)[:, None], self.index]
+        values = self.space.casts[self.inputs][torch.tensor(rows)[:, None], self.index]
         return round_to(values - self.origin, self.step)
 
     def ranks(self, sizes: torch.Tensor, bins: int) -> torch.Tensor:
@@ -98,6 +102,8 @@ def sum_by(values: torch.Tensor, place: torch.Tensor, count: int) -> torch.Tenso
 def likely_bases(space: Space, child: int, rows: Sequence[int]) -> list[int]:
     """Return rows by the share of values equal to the child's: the median over telling tensors."""
     equal = cast_equal(space, child, rows)
+    for coarse in _coarser(space, child):
+        equal = torch.maximum(equal, cast_equal(space, child, rows, coarse))
     scores = []
     for number, row in enumerate(rows):
         telling = equal[number][(equal[number] > 0.005) & (equal[number] < 0.995)]
@@ -106,6 +112,27 @@ def likely_bases(space: Space, child: int, rows: Sequence[int]) -> list[int]:
     if rows[0] not in ranked:
         ranked.append(rows[0])
     return ranked
+
+
+def _coarser(space: Space, child: int) -> list[Grain]:
+    """Return the types that a merge stored in float32 may have been computed in."""
+    if space.family.views[child].grain is not Grain.F32:
+        return []
+    return [g for g in (Grain.BF16, Grain.F16) if g in space.casts]
+
+
+def _inputs(space: Space, child: int, base: int) -> Grain:
+    """Return the type that models were cast to before a merge: what it kept of its base tells.
+
+    mergekit's arcee fusion casts to its type and gives float32, as its mask is of that.
+    """
+    value, target = space.values[base], space.values[child]
+    for coarse in _coarser(space, child):
+        cast = space.casts[coarse][base]
+        lost = cast != value
+        if bool(lost.any()) and float((cast == target)[lost].float().mean()) > KEPT:
+            return coarse
+    return space.family.views[child].grain
 
 
 def make_scene(space: Space, child: int, base: int, limit: int | None = None) -> Scene | None:
@@ -118,7 +145,8 @@ def make_scene(space: Space, child: int, base: int, limit: int | None = None) ->
     if grain is Grain.QUANT:
         return None
     index = space.shared(child, base).nonzero().squeeze(1)
-    target, origin = space.values[child][index], space.casts[grain][base][index]
+    inputs = _inputs(space, child, base)
+    target, origin = space.values[child][index], space.casts[inputs][base][index]
     moved = target != origin
     if not len(index) or float(moved.float().mean()) < LEAST:
         return None
@@ -139,7 +167,7 @@ def make_scene(space: Space, child: int, base: int, limit: int | None = None) ->
     background = torch.log(cell) - torch.log(2 * size) - change.abs() / size
     return Scene(
         space, base, grain, index, place, tensors, worth, origin, change, cell, ulp, rms,
-        background, grain,
+        background, inputs, inputs,
     )  # fmt: skip
 
 

@@ -1,17 +1,21 @@
 """The search for what a merge was made from: sets of sources, improved one at a time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from lineage.infer.mixture import ELECTED_SUM, MEAN, RANKS, RULES, SCALED_MEAN, SUM, Mixture, Rule
+from lineage.infer.peaks import Shown, chain, peaks
 from lineage.infer.scene import Scene, make_scene
 from lineage.infer.space import Space
 from lineage.infer.survivors import ALIVE, fit, least_squares
 
 LOOKED = 450
 """Changed positions that coarse fits look at."""
+
+SEEN = 2000
+"""Changed positions that the multiples of models' changes are told from."""
 
 MOST = 5
 """Most sources: all their subsets are looked at."""
@@ -68,7 +72,8 @@ class Search:
     """The search for the sources of one child from one base, at few positions.
 
     `deltas` and `ranks` (rows, P) are the candidates' changes and their bins; `even` weighs
-    positions so that all tensors count alike.
+    positions so that all tensors count alike; `chain` are models whose changes the child shows,
+    with the multiples that it does.
     """
 
     scene: Scene
@@ -77,17 +82,23 @@ class Search:
     ranks: torch.Tensor
     even: torch.Tensor
     place: dict[int, int]
-    seen: set[tuple[tuple[int, ...], str]] = field(default_factory=set)
+    chain: list[Shown]
+    seen: set[tuple[tuple[int, ...], str, bool]] = field(default_factory=set)
     states: list[State] = field(default_factory=list)
 
     def fitted(
-        self, sets: Iterable[tuple[int, ...]], rule: Rule, state: State | None = None
+        self,
+        sets: Iterable[tuple[int, ...]],
+        rule: Rule,
+        state: State | None = None,
+        told: Mapping[int, float] | None = None,
     ) -> list[State]:
-        """Fit sets under a rule: from the scales of `state`, else from least squares, boosted."""
+        """Fit sets under a rule, from scales that are `told`, or those of `state`, or guessed."""
         groups: dict[int, list[tuple[int, ...]]] = {}
         for rows in dict.fromkeys(tuple(sorted(s)) for s in sets):
-            if 0 < len(rows) <= MOST and (rows, rule.name) not in self.seen:
-                self.seen.add((rows, rule.name))
+            key = rows, rule.name, state is None  # a guess that fails says nothing of the set
+            if 0 < len(rows) <= MOST and (told is not None or key not in self.seen):
+                self.seen.add(key)
                 groups.setdefault(len(rows), []).append(rows)
         out: list[State] = []
         for group in groups.values():
@@ -95,15 +106,10 @@ class Search:
             deltas = self.deltas[index]
             ranks = ranks_of(self.scene, deltas, rule) if rule.joint else self.ranks[index]
             best: list[State] = []
-            for start, alive in self._first_scales(group, deltas, rule, state):
+            known = told is not None or state is not None
+            for start, alive in self._first_scales(group, deltas, rule, state, told):
                 mixture = fit(
-                    self.scene,
-                    deltas,
-                    ranks,
-                    rule,
-                    start=start,
-                    alive=alive,
-                    known=state is not None,
+                    self.scene, deltas, ranks, rule, start=start, alive=alive, known=known
                 )
                 tried = [State(self.scene, r, mixture.one(n)) for n, r in enumerate(group)]
                 pairs = zip(best or tried, tried, strict=True)
@@ -118,9 +124,14 @@ class Search:
         deltas: torch.Tensor,
         rule: Rule,
         state: State | None,
+        told: Mapping[int, float] | None,
     ) -> list[tuple[torch.Tensor | None, float]]:
         if not rule.scaled:
             return [(None, ALIVE)]
+        if told is not None:
+            density = 1 - (1 - self.scene.changed) ** (1 / deltas.shape[1])
+            scales = torch.tensor([[told[r] for r in rows] for rows in group])
+            return [(scales, min(max(density, 0.1), ALIVE))]
         if state is not None and state.mixture.rule.mean == rule.mean:
             known = dict(
                 zip(state.rows, state.mixture.scale[0].median(1).values.tolist(), strict=True)
@@ -131,23 +142,31 @@ class Search:
                 (torch.tensor([[known.get(r, usual) for r in rows] for rows in group]), alive)
             ]
             if state.missed > DONE and not rule.mean:
-                told = {r: self._ratio(r, state) for rows in group for r in rows if r not in known}
-                scales = [[known.get(r, told.get(r, usual)) for r in rows] for rows in group]
-                starts.append((torch.tensor(scales), alive))
+                seen = self._multiples(state)
+                scales = torch.tensor([[known.get(r, seen[r]) for r in rows] for rows in group])
+                starts.append((scales, alive))
             return starts
         return [*first_scales(self.scene, deltas, rule)]
 
-    def _ratio(self, row: int, state: State) -> float:
-        """Return the median ratio of the child's change to a model's, where nothing explains it."""
-        scene, delta = self.scene, self.deltas[self.place[row]]
-        left = state.mixture.unexplained[0] * scene.worth * scene.moved
-        heavy = left * delta.abs() * (delta.abs() > 2 * scene.ulp)
-        if float(heavy.sum()) == 0:
-            return 1.0
-        ratio = scene.change / torch.where(delta == 0, 1.0, delta)
-        order = torch.argsort(ratio)
-        middle = int(torch.searchsorted(heavy[order].cumsum(0), 0.5 * heavy.sum()))
-        return float(ratio[order[min(middle, len(order) - 1)]])
+    def _multiples(self, state: State) -> dict[int, float]:
+        """Return the likeliest multiple of each model's change where nothing explains the child."""
+        scale, _ = peaks(self.scene, self.deltas, state.mixture.unexplained[0])
+        return dict(zip(self.rows, scale[:, 0].tolist(), strict=True))
+
+    def peaked(self) -> list[State]:
+        """Return what the clearest multiples of models' changes tell, the best first."""
+        rows = [shown.row for shown in self.chain]
+        told = {shown.row: shown.scale for shown in self.chain}
+        sets = [tuple(rows[: n + 1]) for n in range(len(rows))]
+        rules = (SUM, ELECTED_SUM, MEAN, SCALED_MEAN)
+        states = [s for rule in rules for s in self.fitted(sets, rule, told=told)]
+        if all(s.missed > DONE for s in states):
+            for place, shown in enumerate(self.chain):
+                if shown.other is not None:
+                    other = {**told, shown.row: shown.other}
+                    for rule in (SUM, SCALED_MEAN):
+                        states += self.fitted(sets[place:], rule, told=other)
+        return sorted(states, key=lambda s: -s.score)
 
     def starts(self) -> list[State]:
         """Return sets that least squares proposes, fitted as sums and as means, the best first."""
@@ -271,19 +290,16 @@ class Search:
         return [rows[:n] + rows[n + 1 :] for n in range(len(rows))] if len(rows) > 1 else []
 
     def _promising(self, state: State) -> list[int]:
-        """Return models that go along with the child where nothing explains it, or equal it."""
+        """Return models that the child goes along with, or shows, where nothing explains it."""
         scene, left = self.scene, state.mixture.unexplained[0]
         design = self.deltas * self.even
         size = (design.square() * left).sum(1).clamp(min=1e-20).sqrt()
         rest = scene.change - state.mixture.nearest[0]
         along = ((design * (scene.change * self.even) * left).sum(1) / size).abs()
         beyond = ((design * (rest * self.even) * left).sum(1) / size).abs()
-        equal = ((self.deltas - scene.change).abs() < scene.ulp) & (
-            self.deltas.abs() > 2 * scene.ulp
-        )
-        hits = equal.float() @ (left * scene.worth * scene.moved)
+        _, clear = peaks(scene, self.deltas, left)
         picked: list[int] = []
-        for worth, most in ((beyond, 3), (along, 3), (hits, 2)):
+        for worth, most in ((beyond, 3), (along, 2), (clear[:, 0], 3)):
             worth[[self.place[row] for row in state.rows]] = -1
             picked += torch.topk(worth, min(most, len(worth))).indices.tolist()
         return [r for r in dict.fromkeys(self.rows[i] for i in picked) if r not in state.rows]
@@ -330,10 +346,12 @@ def make_search(space: Space, child: int, base: int, rows: Sequence[int]) -> Sea
     others = [r for r in rows if r != base]
     if scene is None or not others:
         return None
+    wide = make_scene(space, child, base, SEEN)
+    found = chain(wide, wide.deltas(others), others, MOST) if wide else []
     deltas = scene.deltas(others)
     even = scene.worth.sqrt() / (scene.rms + scene.ulp)
     ranks = scene.ranks(deltas.abs(), RANKS)
-    return Search(scene, others, deltas, ranks, even, {r: n for n, r in enumerate(others)})
+    return Search(scene, others, deltas, ranks, even, {r: n for n, r in enumerate(others)}, found)
 
 
 def _grown(sets: torch.Tensor, count: int) -> torch.Tensor:

@@ -114,9 +114,14 @@ def slot_bounds(place: torch.Tensor, slots: int) -> list[tuple[int, int]]:
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
-def cast_equal(space: Space, child: int, rows: Sequence[int]) -> torch.Tensor:
-    """Return (rows, slots): the share of searched values equal to the child's after its cast."""
-    cast = space.casts[space.family.views[child].grain]
+def cast_equal(
+    space: Space, child: int, rows: Sequence[int], grain: Grain | None = None
+) -> torch.Tensor:
+    """Return (rows, slots): the share of searched values equal to the child's after a cast.
+
+    The cast is to the child's own type unless another is given.
+    """
+    cast = space.casts[grain or space.family.views[child].grain]
     same = cast[list(rows)] == space.values[child]
     sums = [same[:, start:stop].sum(1) for start, stop in space.bounds]
     return torch.stack(sums, 1).double() / space.counts

@@ -25,7 +25,7 @@ from lineage.infer.mixture import (
 )
 from lineage.infer.scene import Scene
 
-START, KNOWN, COARSE = 0.4, 0.2, 0.02
+START, KNOWN, RESUMED, COARSE = 0.4, 0.2, 0.1, 0.02
 FIRST_FINE, FINE, EXACT = 0.05, 0.004, 1e-6
 """Widths of errors in rms of the change, at first and last: of a coarse fit, and of a fine one,
 which where no scale is free may end at rounding."""
@@ -76,6 +76,16 @@ def fit(
     if warm is not None:
         return run.refine(warm)
     return run.cool(run.first(start, alive), COARSE, KNOWN if known else START)
+
+
+def resume(scene: Scene, deltas: torch.Tensor, ranks: torch.Tensor, known: Mixture) -> Mixture:
+    """Return a coarse fit of sets that begins with what is `known` of them at other positions."""
+    common = replace(
+        known,
+        scale=known.scale.median(2, keepdim=True).values,
+        weight=known.weight.mean(2, keepdim=True),
+    )
+    return MixtureFit(scene, deltas, ranks, known.rule).cool(common, COARSE, RESUMED)
 
 
 class MixtureFit:
