@@ -18,7 +18,7 @@ from lineage.fingerprint.torchside import hold_to_one_thread, one_thread
 from lineage.fingerprint.types import VERSION, DeltaPrint, Fingerprint, TensorPrint
 from lineage.weights.reader import TensorInfo, WeightReader
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 22
 """Bytes read at a time by each thread."""
 
 _MOST_THREADS = 16

@@ -49,16 +49,21 @@ class Projector:
         # Lying down: with the thin side first the product is three times as fast.
         self._frame, self._transposed = frame.T.contiguous(), transposed
         self._out = torch.zeros((frame.shape[1], self._columns if transposed else rows))
+        self._block: torch.Tensor | None = None
+        self._part, self._rows = self._out, 0
 
     def add(self, block: torch.Tensor, start: int) -> None:
         """Take whole rows of the matrix (float32, flat, finite), in order."""
-        part = block.view(-1, self._columns)
+        if block is not self._block:
+            part = block.view(-1, self._columns)
+            self._block, self._part = block, part if self._transposed else part.T
+            self._rows = part.shape[0]
         first = start // self._columns
-        after = first + part.shape[0]
+        after = first + self._rows
         if self._transposed:
-            self._out.addmm_(self._frame[:, first:after], part)
+            self._out.addmm_(self._frame[:, first:after], self._part)
         else:
-            torch.mm(self._frame, part.T, out=self._out[:, first:after])
+            torch.mm(self._frame, self._part, out=self._out[:, first:after])
 
     def result(self) -> Floats:
         """Return what the frame's vectors make of the matrix, (m, r)."""

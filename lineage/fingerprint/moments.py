@@ -3,7 +3,6 @@
 from math import nan, sqrt
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from lineage.fingerprint.types import Stats
@@ -32,7 +31,9 @@ class Moments:
         self._shift = 0.0
         self._sums = [0.0, 0.0, 0.0, 0.0]
         self._low, self._high = np.inf, -np.inf
-        self._mask: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
+        self._block: torch.Tensor | None = None
+        self._part = np.empty(0, np.float32)
+        self._mask = np.empty(0, np.bool_)
 
     def add(self, block: torch.Tensor, squares: float) -> None:
         """Add a block of float32 values, all finite; `squares` is the sum of their squares."""
@@ -42,13 +43,13 @@ class Moments:
         self._count += block.numel()
         self._square += squares
         # Counting zeros costs as much as the norm: a quarter of a large tensor must do.
-        part = block[:LOOK] if self._stride > 1 else block
-        values = part.numpy()
-        if len(self._mask) < len(values):
-            self._mask = np.empty(len(values), np.bool_)
-        mask = np.equal(values, 0, out=self._mask[: len(values)])
-        self._zeros += int(np.count_nonzero(mask))
-        self._counted += len(values)
+        if block is not self._block:
+            self._block = block
+            self._part = (block[:LOOK] if self._stride > 1 else block).numpy()
+            self._mask = np.empty(len(self._part), np.bool_)
+        np.equal(self._part, 0, out=self._mask)
+        self._zeros += int(np.count_nonzero(self._mask))
+        self._counted += len(self._part)
 
     def _look(self, block: torch.Tensor) -> None:
         if self._stride > 1:
@@ -82,13 +83,21 @@ class Moments:
         )
 
 
-def square(block: torch.Tensor) -> float:
-    """Return the sum of squares of a float32 block, in double where float32 over- or underflows.
+class Squares:
+    """Sum the squares of one block after the other."""
 
-    It is finite if and only if all values are.
-    """
-    total = torch.dot(block, block).item()
-    if 1e-30 < total < np.inf:
-        return total
-    wide = block.double()
-    return torch.dot(wide, wide).item()
+    def __init__(self) -> None:
+        self._total = torch.zeros(())
+        self._number = self._total.numpy()
+
+    def of(self, block: torch.Tensor) -> float:
+        """Return the sum of squares of a float32 block; double where float32 over- or underflows.
+
+        It is finite if and only if all values are.
+        """
+        torch.dot(block, block, out=self._total)
+        total = float(self._number)
+        if 1e-30 < total < np.inf:
+            return total
+        wide = block.double()
+        return torch.dot(wide, wide).item()

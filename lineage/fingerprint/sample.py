@@ -6,7 +6,7 @@ from math import prod, sqrt
 import numpy as np
 import torch
 
-from lineage.fingerprint.moments import NO_STATS, Moments, square
+from lineage.fingerprint.moments import NO_STATS, Moments, Squares
 from lineage.fingerprint.plain import Plainness
 from lineage.fingerprint.probe import probe_runs
 from lineage.fingerprint.tensor import values_shape
@@ -78,7 +78,7 @@ def _informative(info: TensorInfo, shape: Sequence[int], values: torch.Tensor) -
 
 def _stats(values: torch.Tensor, size: int) -> Stats:
     moments = Moments(1)
-    moments.add(values, square(values))
+    moments.add(values, Squares().of(values))
     found = moments.result()
     return Stats(
         norm=found.norm * sqrt(size / len(values)), mean=found.mean, std=found.std,

@@ -22,6 +22,7 @@ BLOCK = 1 << 18
 
 _WIDE = 1 << 17
 _NARROW = 64
+_KEPT = 1 << 18  # signs of a tensor's rows that are laid out beforehand, at most
 
 Array = npt.NDArray[Any] | torch.Tensor
 
@@ -65,6 +66,12 @@ class Sketcher:
         step = SKETCH_K << (max(1, most).bit_length() - 1)
         self._step, self.block = step, step * self._columns
         self._sum = torch.zeros((step, self._columns), dtype=torch.float32)
+        self._block: torch.Tensor | None = None
+        self._matrix = self._sum
+        self._signs: Sequence[torch.Tensor] = ()
+        if not self._vector and self._columns >= _NARROW and self._rows <= _KEPT:
+            column = torch.from_numpy(signs(self._rows, 0, seed)[:, None].copy())
+            self._signs = [column[at : at + step] for at in range(0, self._rows, step)]
 
     def block_length(self, start: int) -> int:
         """Return how many values the block that begins at `start` has."""
@@ -81,15 +88,22 @@ class Sketcher:
             sign = torch.from_numpy(signs(len(block), start, self._seed).copy())
             self._sum.view(-1)[: len(block)].addcmul_(block, sign)
         else:
-            rows, first = block.numel() // self._columns, start // self._columns
-            row_signs = signs(rows, first, self._seed)
-            if self._columns < _NARROW:
-                sign = torch.from_numpy(np.repeat(row_signs, self._columns))
-                self._sum.view(-1)[: len(block)].addcmul_(block, sign)
-            else:
-                total = self._sum if rows == self._step else self._sum[:rows]
-                sign = torch.from_numpy(row_signs[:, None].copy())
-                total.addcmul_(block.view(rows, self._columns), sign)
+            self._add_rows(block, start // self._columns)
+
+    def _add_rows(self, block: torch.Tensor, first: int) -> None:
+        if block is not self._block:
+            self._block, self._matrix = block, block.view(-1, self._columns)
+        rows = self._matrix.shape[0]
+        if self._columns < _NARROW:
+            sign = torch.from_numpy(np.repeat(signs(rows, first, self._seed), self._columns))
+            self._sum.view(-1)[: block.numel()].addcmul_(block, sign)
+            return
+        if self._signs:
+            sign = self._signs[first // self._step]
+        else:
+            sign = torch.from_numpy(signs(rows, first, self._seed)[:, None].copy())
+        total = self._sum if rows == self._step else self._sum[:rows]
+        total.addcmul_(self._matrix, sign)
 
     def _add_wide(self, block: torch.Tensor, start: int) -> None:
         row, column = divmod(start, self._columns)

@@ -9,7 +9,7 @@ import torch
 
 from lineage.domain.errors import FingerprintError
 from lineage.fingerprint.digest import TensorHasher
-from lineage.fingerprint.moments import NO_STATS, Moments, square
+from lineage.fingerprint.moments import NO_STATS, Moments, Squares
 from lineage.fingerprint.plain import Plainness
 from lineage.fingerprint.probe import probe_runs
 from lineage.fingerprint.sketch import Sketcher
@@ -17,9 +17,6 @@ from lineage.fingerprint.torchside import TORCH_TYPES, as_tensor
 from lineage.fingerprint.types import Stats, TensorPrint
 from lineage.weights.dtype import DType
 from lineage.weights.reader import TensorInfo, WeightReader
-
-PIECE = 1 << 20
-"""Bytes hashed and then sketched at a time: what stays in a core's caches between the two."""
 
 SKETCHED = {
     DType.F64, DType.F32, DType.F16, DType.BF16, DType.F8_E4M3, DType.F8_E5M2, DType.I8, DType.U8,
@@ -39,8 +36,8 @@ def values_shape(info: TensorInfo) -> tuple[int, ...]:
 class _Blocks:
     """Cut a stream of values into canonical blocks and give each to all that look at values.
 
-    Threads take turns in Python itself and wake slowly: so there are few calls a block, and full
-    blocks lie in one buffer whose views are made once.
+    Threads take turns in Python itself and wake slowly. So there are few calls a block, and blocks
+    of one length lie in one buffer, of which those who look need make views only once.
     """
 
     def __init__(self, shape: Sequence[int], dtype: DType, watch: Watch | None) -> None:
@@ -49,9 +46,15 @@ class _Blocks:
         self._sketched = dtype in SKETCHED
         self._moments = Moments(self._sketcher.size // max(1, self._sketcher.block))
         self._plain = Plainness(dtype, shape)
+        self._squares = Squares()
         self._start = self._filled = 0
         self._length = self._sketcher.block_length(0)
         self._block = torch.empty(self._length)
+
+    @property
+    def length(self) -> int:
+        """How many values the next block has."""
+        return self._length
 
     @property
     def idle(self) -> bool:
@@ -61,24 +64,36 @@ class _Blocks:
     def feed(self, values: torch.Tensor) -> None:
         """Take the next values, any number, of any real type."""
         taken, count = 0, values.numel()
+        if not self._filled and count >= self._length:
+            taken = self._feed_whole(values)
         while taken < count:
             part = min(count - taken, self._length - self._filled)
-            target = self._block
-            if part < self._length:
-                target = target[self._filled : self._filled + part]
-            target.copy_(values if part == count else values[taken : taken + part])
+            target = self._block[self._filled : self._filled + part]
+            target.copy_(values[taken : taken + part])
             taken += part
             self._filled += part
             if self._filled == self._length:
                 self._flush()
 
+    def _feed_whole(self, values: torch.Tensor) -> int:
+        """Take whole blocks of one length; return how many values they had."""
+        length, taken = self._length, 0
+        count, rest = divmod(values.numel(), length)
+        for part in values.split_with_sizes([length] * count + [rest])[:-1]:
+            if self._length != length:
+                break
+            self._block.copy_(part)
+            self._flush()
+            taken += length
+        return taken
+
     def _flush(self) -> None:
         block = self._block
-        squares = square(block)
+        squares = self._squares.of(block)
         if not squares < np.inf:
             # A stray NaN or infinity must not wipe out all else that is known of the tensor.
             torch.nan_to_num_(block, nan=0.0, posinf=0.0, neginf=0.0)
-            squares = square(block)
+            squares = self._squares.of(block)
         if not self._plain.decided:
             self._plain.add(block.numpy(), self._start)
         if self._sketched:
@@ -150,25 +165,25 @@ def read_tensor(
     hasher = TensorHasher(info.dtype, info.quant, info.shape)
     probe = ProbeCatcher(shape, probe_dtype.itemsize)
     blocks = _Blocks(shape, info.dtype, watch) if packed or info.dtype in TORCH_TYPES else None
-    piece = PIECE if not packed else chunk_bytes
+    if blocks is not None and not packed:
+        # Whole blocks, if they fit, need not be put together from parts.
+        whole = max(1, blocks.length) * info.dtype.itemsize
+        chunk_bytes = chunk_bytes // whole * whole or chunk_bytes
     seen = 0
     for chunk in reader.chunks(info, chunk_bytes):
         raw = chunk.raw.cast("B") if chunk.raw.format != "B" else chunk.raw
+        hasher.update(raw)
         if packed:
-            hasher.update(raw)
             values = np.ascontiguousarray(reader.values(info, raw), np.float32).reshape(-1)
             probe.feed(values.view(np.uint8).data, seen)
             if blocks is not None:
                 blocks.feed(torch.from_numpy(values))
             seen += len(values)
         else:
-            for at in range(0, len(raw), piece):
-                part = raw[at : at + piece]
-                hasher.update(part)
-                probe.feed(part, seen)
-                if blocks is not None and not blocks.idle:
-                    blocks.feed(as_tensor(part, info.dtype))
-                seen += len(part) // info.dtype.itemsize
+            probe.feed(raw, seen)
+            if blocks is not None and not blocks.idle:
+                blocks.feed(as_tensor(raw, info.dtype))
+            seen += len(raw) // info.dtype.itemsize
         on_bytes(len(raw))
     if seen != prod(shape):
         raise FingerprintError(
