@@ -9,7 +9,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-STATUSES = ("corroborated", "measured", "declared", "contradicted")
+STATUSES = ("corroborated", "measured", "declared", "contradicted", "possible")
 
 
 class UtcTime(click.ParamType[datetime]):
@@ -62,7 +62,8 @@ def reach_options(command: F) -> F:
         ),
         click.option(
             "--status", "statuses", type=click.Choice(STATUSES), multiple=True,
-            help="Follow only edges of this status; may be given again. [default: all]",
+            help="Follow only edges of this status; may be given again."
+            " [default: all but possible]",
         ),
         format_option(),
     ):  # fmt: skip

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def run(app: App, direction: Literal["descendants", "ancestors"], ref: str, options: Any) -> int:
     """Search from a reference, write what was found, return the exit status."""
-    from lineage.domain.derivation import Status
+    from lineage.domain.derivation import TOLD, Status
     from lineage.graph import traverse
     from lineage.report.documents import ReachDocument
     from lineage.report.graph_views import reach_answer
@@ -25,7 +25,7 @@ def run(app: App, direction: Literal["descendants", "ancestors"], ref: str, opti
         found = search(
             store,
             roots,
-            statuses=[Status(s) for s in options["statuses"]] or None,
+            statuses=[Status(s) for s in options["statuses"]] or TOLD,
             max_depth=options["depth"],
             max_nodes=None if limit is None else limit + len(set(roots)),
             deadline_s=options["timeout"],

@@ -1,5 +1,6 @@
 """Edges of the graph and the evidence for them."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 
@@ -37,11 +38,17 @@ class EvidenceKind(StrEnum):
     PROBE = "probe"
     INVARIANT = "invariant"
     REPLAY = "replay"
+    ALTERNATIVE = "alternative"  # one of several explanations that the weights leave open
 
     @property
     def measured(self) -> bool:
-        """Tell whether this kind comes from weights rather than from words."""
+        """Tell whether this kind comes from weights rather than from words, and tells something."""
         return self in _MEASURED
+
+    @property
+    def inferred(self) -> bool:
+        """Tell whether inference writes this kind, and replaces it."""
+        return self in _MEASURED or self is EvidenceKind.ALTERNATIVE
 
 
 _MEASURED = {
@@ -60,10 +67,17 @@ class Status(StrEnum):
     MEASURED = "measured"
     CORROBORATED = "corroborated"
     CONTRADICTED = "contradicted"
+    POSSIBLE = "possible"
 
 
 SHOWN = (Status.MEASURED, Status.CORROBORATED)
 """Of an edge that the weights show, whoever declared it."""
+
+UNSOUND = (Status.CONTRADICTED, Status.POSSIBLE)
+"""Of an edge that nothing may be built on."""
+
+TOLD = tuple(status for status in Status if status is not Status.POSSIBLE)
+"""Of an edge that somebody says or the weights show: what is listed unless more is asked for."""
 
 
 class Evidence(Model):
@@ -140,13 +154,45 @@ def status_of(evidence: tuple[Evidence, ...]) -> Status:
     """Return what `evidence` amounts to.
 
     Measured support with a declaration is corroborated, without one measured; a measurement
-    against the edge and none for it makes it contradicted; words alone are declared.
+    against the edge and none for it makes it contradicted; words alone are declared. What is only
+    an alternative to another explanation is possible.
     """
     measured = [e for e in evidence if e.kind.measured]
-    said = any(e.supports and not e.kind.measured for e in evidence)
+    said = any(e.supports and not e.kind.inferred for e in evidence)
     if any(e.supports for e in measured):
         return Status.CORROBORATED if said else Status.MEASURED
-    return Status.CONTRADICTED if measured else Status.DECLARED
+    if measured:
+        return Status.CONTRADICTED
+    only_possible = evidence and all(e.kind is EvidenceKind.ALTERNATIVE for e in evidence)
+    return Status.POSSIBLE if only_possible else Status.DECLARED
+
+
+def possible_edges(edges: Iterable[Derivation]) -> list[Derivation]:
+    """Return an edge for each parent that only an alternative to what was found names.
+
+    They are what `alternatives` say, as edges, so that a search can follow them; their evidence
+    dates from when what they are an alternative to was found.
+    """
+    found: dict[tuple[str, str], Derivation] = {}
+    given = list(edges)
+    known = {(e.parent, e.child) for e in given}
+    for edge in given:
+        time = max((e.time for e in edge.evidence if e.kind.measured and e.time), default=None)
+        for other in edge.alternatives:
+            for parent in other.parents:
+                pair = parent, edge.child
+                if pair in known or pair in found or parent == edge.child:
+                    continue
+                witness = Evidence(
+                    kind=EvidenceKind.ALTERNATIVE,
+                    score=other.score,
+                    detail={"beside": list(other.parents)},
+                    time=time,
+                )
+                found[pair] = Derivation(
+                    parent=parent, child=edge.child, relation=edge.relation, evidence=(witness,)
+                )
+    return list(found.values())
 
 
 def merge_derivations(old: Derivation, new: Derivation) -> Derivation:

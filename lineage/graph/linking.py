@@ -98,7 +98,7 @@ def from_words(edge: Derivation) -> Derivation:
     """
     relation, method, coefficient = None, None, None
     for evidence in edge.evidence:
-        if evidence.kind.measured:
+        if evidence.kind.inferred:
             continue
         said = evidence.detail
         if relation is None and said.get("relation") in _RELATIONS:
@@ -120,7 +120,7 @@ def from_words(edge: Derivation) -> Derivation:
 
 def without_measured(edge: Derivation) -> Derivation | None:
     """Return an edge as words alone declare it, None where no evidence is left."""
-    kept = tuple(e for e in edge.evidence if not e.kind.measured)
+    kept = tuple(e for e in edge.evidence if not e.kind.inferred)
     if len(kept) == len(edge.evidence):
         return edge
     return from_words(edge.model_copy(update={"evidence": kept})) if kept else None

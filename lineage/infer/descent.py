@@ -35,10 +35,18 @@ class Inheritance:
     @property
     def holds(self) -> bool:
         """Tell whether the child may have all of the change: alone this is no proof."""
+        alike = self.high - self.low <= SPREAD * self.middle
+        return self.open and (self.further <= FURTHER or alike)
+
+    @property
+    def open(self) -> bool:
+        """Tell whether nothing excludes that the child has all of the change.
+
+        That of a child which moved further than its parent may be hidden in what it learnt since.
+        """
         centre = 2 * self.noise / max(self.tensors, 1) ** 0.5
         return (
             self.tensors > 0
-            and (self.further <= FURTHER or self.high - self.low <= SPREAD * self.middle)
             and self.noise < 0.7
             and LOW - centre <= self.middle <= HIGH + centre
             and self.low >= LOW - 0.35 - 1.5 * self.noise

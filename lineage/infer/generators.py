@@ -11,6 +11,9 @@ from lineage.infer.space import Space
 AGREE = 0.25
 """How far a coefficient may be off; continued runs reach 1.15, fine-tunes on like data .66."""
 
+MOST_OPEN = 3
+"""Candidates that the weights leave open beside a parent, at most."""
+
 RIDGE = 1e-4
 """Relative to each generator's own norm: changes far below that carry no information."""
 
@@ -72,14 +75,26 @@ def agrees(ours: Mapping[int, float], theirs: Mapping[int, float]) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a model was trained from: `shown` is the inheritance that tells, None of a root.
+
+    `open` are other candidates, the nearest first, which the weights do not exclude.
+    """
+
+    parent: int
+    shown: Inheritance | None
+    open: tuple[int, ...] = ()
+
+
 def trained_from(
     space: Space,
     child: int,
     rows: Sequence[int],
     parents: Mapping[int, Sequence[int]],
     known: Generators,
-) -> tuple[int, Inheritance | None]:
-    """Return the model that `child` was trained from, with the inheritance that shows it.
+) -> Training:
+    """Return the model that `child` was trained from.
 
     A candidate with parents of its own must have handed on its change, against each of them and
     in the joint fit over all generators; of those that have, the one nearest to the child. Where
@@ -89,6 +104,7 @@ def trained_from(
     slots = space.slots_of(child, [])
     gaps = space.gap[slots][:, child].sum(0)
     heirs: list[tuple[float, int, Inheritance]] = []
+    doubtful: list[tuple[float, int]] = []
     for row in rows:
         made_from = [q for q in parents.get(row, ()) if q != child]
         if not made_from or not agrees(ours, known.held.get(row, {})):
@@ -96,8 +112,24 @@ def trained_from(
         shown = [inheritance(space, child, row, q) for q in made_from]
         if all(s.holds for s in shown):
             heirs.append((float(gaps[row]), row, min(shown, key=lambda s: s.low)))
+        elif all(s.open for s in shown):
+            doubtful.append((float(gaps[row]), row))
     if heirs:
         _, row, shown_by = min(heirs, key=lambda h: (h[0], h[1]))
-        return row, shown_by
+        return Training(row, shown_by, _beside(row, doubtful, parents))
     roots = [r for r in rows if not parents.get(r)]
-    return min(roots or rows, key=lambda r: (float(gaps[r]), r)), None
+    row = min(roots or rows, key=lambda r: (float(gaps[r]), r))
+    return Training(row, None, _beside(row, doubtful, parents))
+
+
+def _beside(
+    chosen: int, doubtful: list[tuple[float, int]], parents: Mapping[int, Sequence[int]]
+) -> tuple[int, ...]:
+    """Return the nearest of the doubtful candidates that the chosen one does not descend from."""
+    above, queue = {chosen}, [chosen]
+    while queue:
+        for row in parents.get(queue.pop(), ()):
+            if row not in above:
+                above.add(row)
+                queue.append(row)
+    return tuple(row for _, row in sorted(doubtful) if row not in above)[:MOST_OPEN]

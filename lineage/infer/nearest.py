@@ -1,11 +1,12 @@
 """Casts and the nearest older model: what distances alone can say."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from pydantic import JsonValue
 
-from lineage.domain.derivation import EvidenceKind, Relation
+from lineage.domain.derivation import Alternative, EvidenceKind, Relation
 from lineage.infer.chance import p_of_cosine, p_of_share
 from lineage.infer.descent import Inheritance
 from lineage.infer.family import Family
@@ -90,9 +91,13 @@ def cast_link(family: Family, parent: int, child: int, share: float) -> Explanat
 
 
 def finetune_link(
-    family: Family, parent: int, child: int, shown: Inheritance | None = None
+    family: Family,
+    parent: int,
+    child: int,
+    shown: Inheritance | None = None,
+    others: Sequence[int] = (),
 ) -> Explanation:
-    """Explain a child as trained from its parent."""
+    """Explain a child as trained from its parent; `others` may have been it as well."""
     p, c = family.views[parent], family.views[child]
     cosine, count = cosine_to(family, parent, child)
     detail: dict[str, JsonValue] = {}
@@ -112,6 +117,7 @@ def finetune_link(
         where=f"{p.subject.artifact} -> {c.subject.artifact}",
         artifact=c.subject.artifact,
         detail={"cosine": round(cosine, 6), "time": time_note(p, c), **detail},
+        alternatives=[Alternative(parents=(family.views[r].id,)) for r in others],
     )
 
 

@@ -229,5 +229,5 @@ def _settled(space: Space, search: Search, found: Found, state: State) -> Explan
         return sum_link(space.family, child, found.best_first(state.merged))
     if found is not None:
         return found
-    parent, shown = trained_from(space, child, search.rows, state.parents, state.generators)
-    return finetune_link(space.family, parent, child, shown)
+    found_by = trained_from(space, child, search.rows, state.parents, state.generators)
+    return finetune_link(space.family, found_by.parent, child, found_by.shown, found_by.open)

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 
-from lineage.domain.derivation import Derivation, Status
+from lineage.domain.derivation import Derivation, Status, possible_edges
 from lineage.domain.errors import FingerprintError
 from lineage.domain.revision import Artifact, Coverage, Kinship, Revision, TimeSource
 from lineage.fingerprint.file import loads
@@ -53,6 +53,7 @@ def infer(
     )
     fresh = {s.revision for s in subjects} if new is None else new
     found = measured_now(findings.derivations)
+    found += possible_edges(found)
     store.replace_measured([d for d in found if d.child in fresh], fresh)
     store.put_derivations(d for d in found if d.child not in fresh)
     store.put_events(findings.events)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from lineage.domain.advisory import Advisory
 from lineage.domain.base import Model
 from lineage.domain.claim import Claim
-from lineage.domain.derivation import Derivation, MergeEvent
+from lineage.domain.derivation import Derivation, MergeEvent, possible_edges
 from lineage.domain.errors import ImportFormatError
 from lineage.domain.revision import Revision
 from lineage.graph.store import Record, RepoState, Store
@@ -64,7 +64,7 @@ class _Restore:
                 revisions += 1
                 claims += len(record.claims)
         for batch in _batched(self._models("edges.item", Derivation), _BATCH):
-            self._store.put_derivations(batch)
+            self._store.put_derivations([*batch, *possible_edges(batch)])
             edges += len(batch)
         for events in _batched(self._models("events.item", MergeEvent), _BATCH):
             self._store.put_events(events)

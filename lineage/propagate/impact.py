@@ -17,7 +17,7 @@ from lineage.propagate.hazards import tier
 from lineage.propagate.holding import Gauge, Holding, Marked, finite, holdings
 from lineage.propagate.judge import Case, judge
 from lineage.propagate.reached import Reached, look_up, members_of, reach
-from lineage.propagate.search import Adjacency, Trail, search
+from lineage.propagate.search import Adjacency, Standing, Trail, search
 
 _NOTHING = Brief()
 _FIXED = "not before the commit that fixed it"
@@ -187,10 +187,12 @@ class _Paths:
 
 def _case(reached: Reached, holding: Holding, name: str, trail: Trail) -> Case:
     depth, _, unmeasured, _ = trail.step
+    # Doses rest on the explanation that was taken: along another they say nothing.
+    told = trail.standing is not Standing.POSSIBLE
     return Case(
         reached.advisory, trail.standing, depth, unmeasured,
         reached.holds.get(trail.node, 1), len(reached.members),
-        holding.doses.get(name), holding.basis.get(name),
+        holding.doses.get(name) if told else None, holding.basis.get(name) if told else None,
     )  # fmt: skip
 
 

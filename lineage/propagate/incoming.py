@@ -6,7 +6,9 @@ from typing import TypeVar
 from lineage.domain.derivation import Derivation, Status
 from lineage.graph.store import Node, Store
 
-RANKS = (Status.CORROBORATED, Status.MEASURED, Status.DECLARED, Status.CONTRADICTED)
+RANKS = (
+    Status.CORROBORATED, Status.MEASURED, Status.DECLARED, Status.POSSIBLE, Status.CONTRADICTED,
+)  # fmt: skip
 _BATCH = 20_000
 T = TypeVar("T")
 

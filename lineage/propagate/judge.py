@@ -65,4 +65,6 @@ def _way(case: Case) -> str:
         return f"the weights show descent over {edges}"
     if case.standing is Standing.DECLARED:
         return f"{case.unmeasured} of {edges} on the way only declared, not measured"
+    if case.standing is Standing.POSSIBLE:
+        return f"one of several explanations that the weights leave open, over {edges}"
     return f"can be reached only over an edge that the weights contradict ({edges})"

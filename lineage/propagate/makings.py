@@ -7,7 +7,14 @@ from typing import Any, Literal
 import yaml
 
 from lineage.domain.claim import Claim, ClaimSource
-from lineage.domain.derivation import SHOWN, Derivation, EvidenceKind, MergeEvent, Relation, Status
+from lineage.domain.derivation import (
+    SHOWN,
+    UNSOUND,
+    Derivation,
+    EvidenceKind,
+    MergeEvent,
+    Relation,
+)
 from lineage.domain.ids import split_revision_id
 from lineage.infer.yamlrecipe import dropping
 from lineage.propagate.election import METHODS
@@ -52,7 +59,7 @@ def making_of(
     A claimed recipe is taken where the weights do not contradict it: where its sources are the
     parents that were measured, or nothing was. Otherwise what was recovered from the weights.
     """
-    sound = [e for e in edges if e.status is not Status.CONTRADICTED and e.parent != e.child]
+    sound = [e for e in edges if e.status not in UNSOUND and e.parent != e.child]
     measured = [e for e in sound if e.status in SHOWN]
     merged = [e for e in measured or sound if e.relation in _MERGED]
     if not merged:

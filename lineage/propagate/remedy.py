@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
 
-from lineage.domain.derivation import SHOWN, Derivation, Relation, Status
+from lineage.domain.derivation import SHOWN, UNSOUND, Derivation, Relation
 from lineage.domain.exposure import Exposure, ExposureStatus, Impact
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
@@ -68,7 +68,7 @@ def remedies(store: Store, impact: Impact) -> list[Step]:
     for batch in batches(names, _BATCH):
         revisions |= {r.id: r for r in store.revisions(batch)}
         for child, group in groupby(store.derivations_into(batch), key=lambda e: e.child):
-            into[child] = [e for e in group if e.status is not Status.CONTRADICTED]
+            into[child] = [e for e in group if e.status not in UNSOUND]
     roots = tuple(e.id for e in affected if e.depth == 0)
     plan = _Plan(store, roots, into, revisions)
     order = ordered(names, [(e.parent, e.child) for edges in into.values() for e in edges])

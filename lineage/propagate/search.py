@@ -16,7 +16,8 @@ class Standing(IntEnum):
 
     MEASURED = 1
     DECLARED = 2
-    CONTRADICTED = 3
+    POSSIBLE = 3
+    CONTRADICTED = 4
 
 
 _MEASURED = int(Standing.MEASURED)  # compared for every edge: members of enumerations are slow
@@ -26,7 +27,7 @@ class Step(NamedTuple):
     """How a walk came to a node.
 
     `cost` adds up the ranks of the edges on the way there, `unmeasured` counts those that are
-    declared or contradicted.
+    declared, possible or contradicted.
     """
 
     depth: int

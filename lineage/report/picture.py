@@ -24,7 +24,7 @@ _COLOURS = {
     "not_affected": ("#e8f5ec", "#0b6b3a"),
     "fixed": ("#e9f1fd", "#1849a9"),
 }
-_DASHED = {Status.DECLARED, Status.CONTRADICTED}
+_DASHED = {Status.DECLARED, Status.CONTRADICTED, Status.POSSIBLE}
 
 
 def impact_of(answer: Answer, what: str) -> Impact:

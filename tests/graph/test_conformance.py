@@ -17,6 +17,7 @@ from lineage.domain.derivation import (
     MergeEvent,
     Relation,
     Status,
+    possible_edges,
 )
 from lineage.domain.errors import StoreError, UnknownRefError
 from lineage.domain.revision import Artifact, FileInfo, Kind, Revision, State
@@ -190,6 +191,20 @@ def test_replace_measured_leaves_words_and_gives_their_attributes_back(store: St
     assert (edge.method, edge.coefficient) == (None, None)
     store.replace_measured([], ["c", "d", "unknown"])
     assert pairs(store) == [("p", "c")]
+
+
+def test_replace_measured_takes_what_was_only_possible_away(store: Store) -> None:
+    found = measured("p", "c", alternatives=(Alternative(parents=("q", "r")),))
+    store.put_derivations([found, *possible_edges([found])])
+    assert {e.parent: e.status for e in store.derivations_into(["c"])} == {
+        "p": Status.MEASURED, "q": Status.POSSIBLE, "r": Status.POSSIBLE,
+    }  # fmt: skip
+    store.put_derivations([declared("q", "c")])
+    edge = store.derivation("q", "c")
+    assert edge is not None
+    assert edge.status is Status.DECLARED
+    store.replace_measured([measured("p", "c")], ["c"])
+    assert pairs(store) == [("p", "c"), ("q", "c")]
 
 
 def test_import_drops_loops_and_duplicates_and_keeps_what_is_there(store: Store) -> None:

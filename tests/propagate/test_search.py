@@ -22,6 +22,7 @@ _EVIDENCE = {
     Status.MEASURED: [(EvidenceKind.SKETCH, True)],
     Status.CORROBORATED: [(EvidenceKind.CARD, True), (EvidenceKind.SKETCH, True)],
     Status.CONTRADICTED: [(EvidenceKind.CARD, True), (EvidenceKind.SKETCH, False)],
+    Status.POSSIBLE: [(EvidenceKind.ALTERNATIVE, True)],
 }
 Edges = dict[tuple[int, int], Status]
 

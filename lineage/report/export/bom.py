@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 from lineage.domain.revision import Revision
 from lineage.graph.store import Store
 from lineage.report.cyclonedx import component, dependency, revision_facts, write_bom
+from lineage.report.export.told import told
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
@@ -31,12 +32,12 @@ def _components(store: Store) -> "Iterator[Component]":
 
 
 def _of(store: Store, batch: list[Revision]) -> "Iterator[Component]":
-    edges = store.derivations_into([revision.id for revision in batch]) if batch else []
+    edges = told(store.derivations_into([revision.id for revision in batch])) if batch else []
     into = {child: list(group) for child, group in groupby(edges, key=lambda e: e.child)}
     for revision in batch:
         yield component(revision.id, into.get(revision.id, ()), revision_facts(revision))
 
 
 def _dependencies(store: Store) -> "Iterator[Dependency]":
-    for child, edges in groupby(store.all_derivations(), key=lambda e: e.child):
+    for child, edges in groupby(told(store.all_derivations()), key=lambda e: e.child):
         yield dependency(child, [edge.parent for edge in edges])

@@ -3,6 +3,7 @@
 from typing import TextIO
 
 from lineage.graph.store import Store
+from lineage.report.export.told import told
 from lineage.report.text import clean
 
 _STYLE = {
@@ -18,7 +19,7 @@ def export_dot(store: Store, out: TextIO) -> None:
     out.write("digraph lineage {\n  node [shape=box];\n")
     for revision in store.all_revisions():
         out.write(f"  {quoted(revision.id)} [kind={quoted(revision.kind.value)}];\n")
-    for edge in store.all_derivations():
+    for edge in told(store.all_derivations()):
         status = edge.status.value
         out.write(
             f"  {quoted(edge.parent)} -> {quoted(edge.child)}"

@@ -5,6 +5,7 @@ from typing import TextIO
 from xml.sax.saxutils import escape, quoteattr
 
 from lineage.graph.store import Store
+from lineage.report.export.told import told
 from lineage.report.text import clean
 
 _NODE_KEYS = {
@@ -43,7 +44,7 @@ def export_graphml(store: Store, out: TextIO) -> None:
             "downloads": revision.downloads,
         }
         out.write(f"<node id={_attribute(revision.id)}>{_data('node', values)}</node>\n")
-    for edge in store.all_derivations():
+    for edge in told(store.all_derivations()):
         found = {
             "relation": edge.relation.value,
             "method": edge.method,

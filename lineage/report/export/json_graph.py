@@ -13,6 +13,7 @@ from lineage.report.documents import (
     ExportedTensor,
     RepoStateDocument,
 )
+from lineage.report.export.told import told
 
 _MOST_HOLDERS = 1_000  # of one item
 
@@ -25,7 +26,7 @@ def export_json(store: Store, out: TextIO) -> None:
     out.write('{"format": "lineage-export", "version": 1, "revisions": [')
     _items(_revisions(store), out)
     out.write('],\n"edges": [')
-    _items((_dump(EdgeDocument.of(edge)) for edge in store.all_derivations()), out)
+    _items((_dump(EdgeDocument.of(edge)) for edge in told(store.all_derivations())), out)
     out.write('],\n"events": [')
     _items((_dump(event) for event in store.all_events()), out)
     out.write('],\n"advisories": [')
