@@ -20,7 +20,7 @@ from lineage.infer.links import Explanation
 from lineage.infer.merges import EXACT, Sums
 from lineage.infer.nearest import squared_distances
 from lineage.infer.order import claims_parent, may_precede
-from lineage.infer.parents import Found, Search, in_threads, made_exactly
+from lineage.infer.parents import Found, Search, made_exactly
 from lineage.infer.signs_of_age import (
     casts,
     hub_scores,
@@ -33,6 +33,7 @@ from lineage.infer.signs_of_age import (
 )
 from lineage.infer.space import Space, make_space
 from lineage.infer.views import View
+from lineage.infer.workers import at_once
 
 CONVEX = 0.02
 """How far below 0 the weight of a float32 sum may be that counts as a mean."""
@@ -153,7 +154,7 @@ def _made_later(
 
 def _exact(space: Space, child: int, rows: Sequence[int], adapters: Sequence[View]) -> _Made | None:
     """Return what some of `rows` exactly make a member of, None if none do."""
-    total = space.gap.sum(0)
+    total = space.apart
     ranked = sorted(rows, key=lambda r: float(total[child, r]))
     if not ranked:
         return None
@@ -175,7 +176,7 @@ def _places(space: Space, adapters: Sequence[View]) -> list[int]:
     views = family.views
     behind = late(family)
     rows = [r for r in range(len(views)) if r not in behind]
-    means = space.gap.sum(0) / space.counts.sum()
+    means = space.apart / space.counts.sum()
     copies = casts(family, means, rows)
     active = [r for r in rows if r not in copies]
     times = Counter(v.time for v in views)
@@ -199,7 +200,7 @@ def _places(space: Space, adapters: Sequence[View]) -> list[int]:
     for copy, origin in copies.items():
         before[copy] = {copies.get(origin, origin)}
     own = innovations(space, [r for r in active if r not in made or r == root], root)
-    total = space.gap.sum(0)[root]
+    total = space.apart[root]
     key: dict[int, _Key] = {
         row: (
             *(row in behind, row in copies, row != root, row in made),
@@ -224,7 +225,7 @@ def _made(
     space: Space, children: Sequence[int], active: Sequence[int], adapters: Sequence[View]
 ) -> list[_Made]:
     """Return what each of some members is exactly made from, with all of others as candidates."""
-    total = space.gap.sum(0)
+    total = space.apart
     searches = []
     for child in children:
         views = space.family.views
@@ -232,7 +233,7 @@ def _made(
         ranked = sorted(rows, key=lambda r: float(total[child, r]))
         if len(rows) > 1:
             searches.append(Search(child, rows, ranked))
-    found = in_threads(lambda s: made_exactly(space, s, adapters), searches)
+    found = at_once(lambda s: made_exactly(space, s, adapters), searches)
     told = (_told(space.family, s.child, f) for s, f in zip(searches, found, strict=True))
     return [made for made in told if made is not None]
 
@@ -328,7 +329,7 @@ def _trained_on(
     Of those nearer than the root and not made from the member, the nearest whose change was
     inherited; of two fine-tunes the one nearer to the root is the older.
     """
-    total, views = space.gap.sum(0), space.family.views
+    total, views = space.apart, space.family.views
     near = sorted((r for r in active if r not in (row, root)), key=lambda r: float(total[row, r]))
     for other in near[:3]:
         if total[row, other] >= total[row, root]:

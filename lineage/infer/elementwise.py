@@ -17,6 +17,7 @@ from lineage.infer.mixture import RULES, Mixture, Rule
 from lineage.infer.scene import Scene, likely_bases, make_scene
 from lineage.infer.sourcesearch import (
     DONE,
+    ENOUGH,
     FINALISTS,
     Search,
     State,
@@ -42,6 +43,9 @@ FAINT = 0.1
 
 THIN = 0.03
 """Share of a source's changes, by size, that must have survived for it to be one."""
+
+UNSOLVED = 2
+"""Bases from which second multiples are tried where first ones explain from none."""
 
 NEARLY = 0.03
 """Nats per position below the best within which sets are fitted finely."""
@@ -74,6 +78,10 @@ def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwi
     tried = [make_search(space, child, base, rows) for base in likely_bases(space, child, rows)]
     seen = [(search, search.peaked()) for search in tried if search is not None]
     seen.sort(key=lambda pair: -max((s.score for s in pair[1]), default=-math.inf))
+    if all(s.missed > ENOUGH for _, states in seen for s in states):
+        seen = [
+            (q, q.second_peaked() + s) if n < UNSOLVED else (q, s) for n, (q, s) in enumerate(seen)
+        ]
     reached: list[State] = []
     for search, first in seen:
         solved = any(s.missed < DONE for s in reached)

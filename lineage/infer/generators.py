@@ -102,7 +102,7 @@ def trained_from(
     """
     ours = known.fit(space, child)
     slots = space.slots_of(child, [])
-    gaps = space.gap[slots][:, child].sum(0)
+    gaps = space.to_child(child, slots).sum(0)
     heirs: list[tuple[float, int, Inheritance]] = []
     doubtful: list[tuple[float, int]] = []
     for row in rows:

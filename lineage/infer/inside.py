@@ -159,7 +159,7 @@ def _explain(space: Space, child: int, rows: Sequence[int], placed: Placed) -> H
         return None
     along = (space.change @ direction.float()).double() / norm
     slots = space.slots_of(child, [])
-    total = space.gap[slots].sum(0) - (along[:, None] - along[None, :]).square()
+    total = space.between(slots) - (along[:, None] - along[None, :]).square()
     single = sorted(rows, key=lambda r: float(total[child, r]))[:4]
     sets: list[tuple[int, ...]] = [(r,) for r in single]
     for size, fits in sorted(set_fits(space, child, rows, MOST_MODELS, 3, gap=total).items()):

@@ -86,8 +86,8 @@ def _uneven(space: Space, child: int, rows: Sequence[int], near: float) -> list[
     No common weights bring such sets near; single tensors do, and the others then confirm.
     """
     floor = space.family.views[child].grain.floor
-    slots = space.slots_of(child, [])
-    moved = space.gap[slots][:, child][:, list(rows)].min(1).values
+    slots = space.kept[space.kept_of(space.slots_of(child, []))]
+    moved = space.to_child(child, slots)[:, list(rows)].min(1).values
     telling = slots[torch.argsort(moved, descending=True)][:PROBED]
     tried: set[tuple[int, ...]] = set()
     found = []
@@ -152,7 +152,7 @@ def _holds(outcome: Replay, floor: float, near: float, further: float) -> bool:
 def nearest_gap(space: Space, child: int, rows: Sequence[int]) -> float:
     """Return the rms distance, in binades, to the nearest of `rows`."""
     slots = space.slots_of(child, [])
-    total = space.gap[slots][:, child][:, torch.tensor(rows)].sum(0).min()
+    total = space.to_child(child, slots)[:, torch.tensor(rows)].sum(0).min()
     return math.sqrt(float(total / space.counts[slots].sum()))
 
 

@@ -1,16 +1,12 @@
 """The order of tests: how each model of a family was made from older ones."""
 
-import os
-import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from lineage.domain.derivation import Relation
-from lineage.fingerprint.torchside import hold_to_one_thread
 from lineage.infer.coarse import nearest_on_grid, on_grid, pruned_link
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
@@ -18,7 +14,7 @@ from lineage.infer.generators import Generators, trained_from
 from lineage.infer.grain import Grain
 from lineage.infer.inside import find_inside
 from lineage.infer.links import Explanation
-from lineage.infer.merges import Sums, find_sums
+from lineage.infer.merges import SURE, Sums, find_sums
 from lineage.infer.moe import mixture_link
 from lineage.infer.nearest import (
     cast_link,
@@ -35,6 +31,7 @@ from lineage.infer.recipes import elementwise_link, held_link, sum_link
 from lineage.infer.space import Space, make_space
 from lineage.infer.turned import find_turned
 from lineage.infer.views import View
+from lineage.infer.workers import at_once
 
 CAST = 0.995
 """Share of values equal after a cast from which a model is one."""
@@ -46,8 +43,6 @@ ECHOES = frozenset({Relation.CONVERTED, Relation.QUANTIZED, Relation.PRUNED})
 
 Found = Explanation | Sums | None
 """What a search ends with: an explanation, sums to choose from, or nothing."""
-
-_LINUX = sys.platform == "linux"
 
 
 @dataclass(slots=True)
@@ -85,7 +80,7 @@ def family_links(
     """Explain every member of a family that has older members.
 
     First, in order of age, what equality and grids tell; then all others are searched at the same
-    time, one thread a processor; last, in order of age again, what is left was trained.
+    time, one process a processor; last, in order of age again, what is left was trained.
     Products of all models with all run on `device`.
     """
     space = make_space(family, device)
@@ -106,7 +101,7 @@ def family_links(
         links[child] = link
         if link.relation in ECHOES:
             state.echoes[child] = _rows_of(family, link)[0]
-    found = in_threads(lambda s: made_exactly(space, s, adapters), searches)
+    found = at_once(lambda s: made_exactly(space, s, adapters), searches)
     merges = {s.child: (s, f) for s, f in zip(searches, found, strict=True)}
     for child in range(len(family.views)):
         if child in merges:
@@ -114,15 +109,6 @@ def family_links(
         if child in links:
             _learn(space, child, links[child], state)
     return [links[child] for child in sorted(links)]
-
-
-def in_threads(work: Callable[[Search], Found], searches: Sequence[Search]) -> list[Found]:
-    """Return `work` of each search, in order; each thread's linear algebra keeps to itself."""
-    threads = min(len(searches), len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count() or 1)
-    if threads < 2:
-        return [work(s) for s in searches]
-    with ThreadPoolExecutor(threads, initializer=hold_to_one_thread) as pool:
-        return list(pool.map(work, searches))
 
 
 def _rows_of(family: Family, link: Explanation) -> list[int]:
@@ -213,11 +199,14 @@ def made_exactly(space: Space, search: Search, adapters: Sequence[View]) -> Foun
     if held:
         return held_link(family, child, held)
     sums = find_sums(space, child, rows)
-    if sums:
+    share = max((r.share for r in sums.found), default=0.0) if sums else 0.0
+    if sums and share >= SURE:
         return sums
     swapped = nearswap_link(space, child, rows)
-    if swapped:
+    if swapped and swapped.score > share:
         return swapped
+    if sums:
+        return sums
     chosen = elementwise(space, child, rows)
     return elementwise_link(family, child, chosen) if chosen else None
 

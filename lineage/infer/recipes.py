@@ -11,9 +11,16 @@ from lineage.infer.elementwise import Elementwise
 from lineage.infer.family import Family
 from lineage.infer.inside import Held
 from lineage.infer.links import Explanation, Parent
-from lineage.infer.replay import STOCK, Replay
+from lineage.infer.merges import EXACT
+from lineage.infer.replay import NUSLERP, SLERP, STOCK, Replay
 from lineage.infer.twins import time_note
 from lineage.infer.valuewise import elementwise_method
+
+CURVED = 0.8
+"""Share of tensors whose weights must add to more than 1 for a mean to keep norms."""
+
+EVEN = 0.02
+"""How far weights may lie from equal ones that count as such."""
 
 TIED = 0.02
 """Nats per position within which another explanation is an alternative."""
@@ -58,17 +65,31 @@ def overall_weights(family: Family, outcome: Replay) -> torch.Tensor:
 
 def sum_method(outcome: Replay, weights: torch.Tensor) -> tuple[str, dict[str, JsonValue]]:
     """Name the method of a weighted sum from its weights, tensor by tensor."""
-    spread = (outcome.weights - weights).abs().median(dim=0).values.max()
-    total = float(weights.sum())
+    spread = float((outcome.weights - weights).abs().median(dim=0).values.max())
+    total, count = float(weights.sum()), len(weights)
     named: dict[str, JsonValue] = {"weights": [round(float(w), 4) for w in weights]}
-    if outcome.arithmetic == STOCK:
-        return "model_stock", {**named, "spread": round(float(spread), 4)}
-    if outcome.rounded or float(spread) < 0.005:
+    uneven: dict[str, JsonValue] = {**named, "spread": round(spread, 4)}
+    even = float((weights / total - 1 / count).abs().max()) < EVEN
+    known = {STOCK: "model_stock", SLERP: "slerp", NUSLERP: "nuslerp"}.get(outcome.arithmetic)
+    if known:
+        return known, uneven if outcome.arithmetic == STOCK else named
+    alike = outcome.rounded or spread < 0.005
+    mean = abs(total - 1) < 0.02
+    if mean and outcome.share < EXACT:  # each step rounds to the merge's type
+        return ("multislerp", named) if alike else ("karcher", uneven)
+    if mean and not outcome.rounded and _curved(outcome):
+        return ("slerp" if count == 2 else "karcher" if even else "multislerp"), uneven
+    if alike:
         negative = bool((weights < -0.01).any())
-        return ("task_arithmetic" if negative or abs(total - 1) > 0.02 else "linear"), named
-    if len(weights) == 2:
-        return "slerp", {**named, "spread": round(float(spread), 4)}
-    return "model_stock", {**named, "spread": round(float(spread), 4)}
+        return ("task_arithmetic" if negative or not mean else "linear"), named
+    return ("slerp" if count == 2 else "model_stock"), uneven
+
+
+def _curved(outcome: Replay) -> bool:
+    """Tell whether weights add to more than 1 in nearly all tensors, as those of spheres do."""
+    beyond = outcome.weights.sum(1) - 1
+    beyond = beyond[beyond.abs() > 1e-12]
+    return len(beyond) > 0 and float((beyond > 0).double().mean()) > CURVED
 
 
 def _alternative(family: Family, outcome: Replay) -> Alternative:

@@ -8,6 +8,7 @@ import torch
 
 from lineage.infer.grain import Grain, round_to
 from lineage.infer.space import Space, slot_bounds
+from lineage.infer.sphere import nuslerp, slerp_weights
 from lineage.infer.stock import stock
 
 FLOAT32_SLACK = 4.0
@@ -23,8 +24,8 @@ MARGIN = 0.05
 """How far below the best a share on those may lie for all positions to be looked at: more than
 three times what chance does to a share of 400."""
 
-STOCK = "stock"
-"""The arithmetic of model stock, whose steps `stock.py` follows."""
+STOCK, SLERP, NUSLERP = "stock", "slerp", "nuslerp"
+"""Arithmetics beside sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,9 @@ def replay(space: Space, child: int, rows: Sequence[int], least: float = 0.0) ->
     trials: list[_Trial] = []
     for values in [cast] if torch.equal(cast, raw) else [cast, raw]:
         weights = fit_weights(values, target, unit, bounds)
-        for arithmetic, rounded, chosen in _variants(weights, sizes, grain):
+        variants = _variants(weights, sizes, grain)
+        variants += _spherical(values, place, weights, sizes)
+        for arithmetic, rounded, chosen in variants:
             common = chosen.stride(0) == 0
             spread = chosen[0][:, None] if common else chosen[place].T
             trials.append(_Trial(values, arithmetic, rounded, chosen, spread))
@@ -105,16 +108,33 @@ def replay(space: Space, child: int, rows: Sequence[int], least: float = 0.0) ->
         _outcome(trial, tuple(rows), target, unit, telling, grain)
         for trial in _promising(trials, target, unit, telling, grain, least)
     ]
-    if len(rows) > 2 and grain in (Grain.BF16, Grain.F16) and outcomes:
+    if outcomes and grain in (Grain.BF16, Grain.F16):
         weights = fit_weights(cast, target, unit, bounds)
-        stocked = stock(cast, target, weights, place, grain)
-        if stocked is not None:
-            trial = _Trial(
-                cast, STOCK, rounded=False, weights=stocked.weights, spread=stocked.weights
-            )
-            hit, made = stocked.values == target, stocked.values
+        for arithmetic, rounded, made, apart in _stepwise(cast, target, weights, place, grain):
+            trial = _Trial(cast, arithmetic, rounded, apart, apart)
+            hit = made == target
             outcomes.append(_counted(trial, tuple(rows), made, hit, target, unit, telling))
     return max(outcomes, key=lambda o: o.share + (0.002 if o.rounded else 0.0), default=None)
+
+
+def _stepwise(
+    values: torch.Tensor,
+    target: torch.Tensor,
+    weights: torch.Tensor,
+    place: torch.Tensor,
+    grain: Grain,
+) -> list[tuple[str, bool, torch.Tensor, torch.Tensor]]:
+    """Return what methods make that round at every step: name, roundness, values, weights."""
+    slots = len(weights)
+    if len(values) > 2:
+        stocked = stock(values, target, weights, place, grain)
+        return [(STOCK, False, stocked.values, stocked.weights)] if stocked else []
+    common = common_weights(weights, torch.bincount(place, minlength=slots).double())
+    found = []
+    for share in {round(float(r[1] / r.sum()), 4) for r in roundings(common) if float(r.sum()) > 0}:
+        turned = nuslerp(values, target, place, slots, share, grain)
+        found.append((NUSLERP, True, turned.values, turned.weights))
+    return found
 
 
 def _promising(
@@ -237,6 +257,25 @@ def _variants(
     return out
 
 
+def _spherical(
+    values: torch.Tensor,
+    place: torch.Tensor,
+    weights: torch.Tensor,
+    sizes: torch.Tensor,
+) -> list[tuple[str, bool, torch.Tensor]]:
+    """Return round weights of two models as SLERP applies them, where that is not linear."""
+    common = common_weights(weights, sizes)
+    total = float(common.sum())
+    if len(values) != 2 or abs(total - 1) > 0.02:
+        return []
+    out = []
+    for r in roundings(common / total):
+        curved = slerp_weights(values, place, len(weights), float(r[1]))
+        if float((curved.sum(1) - 1).abs().max()) > 1e-9:
+            out.append((SLERP, True, curved))
+    return out
+
+
 def _sum(values: torch.Tensor, weights: torch.Tensor, grain: Grain) -> torch.Tensor:
     """Follow mergekit's linear and SLERP: products and sums in float32, one cast at the end."""
     del grain
@@ -254,6 +293,6 @@ def _deltas(values: torch.Tensor, weights: torch.Tensor, grain: Grain, base: int
 
 
 _ARITHMETIC: dict[str, Callable[[torch.Tensor, torch.Tensor, Grain], torch.Tensor]] = {
-    "sum": _sum,
+    **dict.fromkeys(("sum", SLERP), _sum),
     **{f"deltas{n}": partial(_deltas, base=n) for n in range(16)},
 }

@@ -120,7 +120,7 @@ def hub_scores(space: Space, rows: Sequence[int]) -> npt.NDArray[np.float64]:
     if count < 3:
         return np.full(count, np.inf)
     index = torch.tensor(list(rows))
-    gap = space.gap.sum(0)[index][:, index].numpy()
+    gap = space.apart[index][:, index].numpy()
     out = np.empty(count)
     for r in range(count):
         others = np.delete(np.arange(count), r)

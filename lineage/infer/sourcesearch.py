@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, product
 
 import torch
 
@@ -9,7 +10,7 @@ from lineage.infer.mixture import ELECTED_SUM, MEAN, RANKS, RULES, SCALED_MEAN, 
 from lineage.infer.peaks import Shown, chain, peaks
 from lineage.infer.scene import Scene, make_scene
 from lineage.infer.space import Space
-from lineage.infer.survivors import ALIVE, fit, least_squares
+from lineage.infer.survivors import ALIVE, COARSE, MixtureFit, fit, least_squares
 
 LOOKED = 450
 """Changed positions that coarse fits look at."""
@@ -24,7 +25,7 @@ BEAM, PROPOSED, CORRELATED = 24, 5, 48
 """Sets kept at each size of the least-squares beam, those tried of each, and models it looks at."""
 
 SECOND = 3
-"""Proposed sets that are tried by further rules."""
+"""Proposed sets that are tried by further rules, and models whose second multiples are tried."""
 
 COST = 0.02
 """Nats per position that one more source must bring."""
@@ -36,9 +37,9 @@ ENOUGH, DONE, HOPELESS = 0.004, 0.01, 0.5
 above which it is left."""
 
 ROUNDS, QUICK = 8, 2
-NEAR, SWAPPED, ADDED = 4, 3, 4
+NEAR, SWAPPED, ADDED, SHOWN = 3, 2, 3, 3
 """Relations of a source that are tried in its place, and models that least squares puts there or
-beside it."""
+beside it, or that show where it alone explains."""
 
 TINY = 1e-2
 """Share of a change outside the others' span below which it is one of theirs."""
@@ -93,11 +94,11 @@ class Search:
         state: State | None = None,
         told: Mapping[int, float] | None = None,
     ) -> list[State]:
-        """Fit sets under a rule, from scales that are `told`, or those of `state`, or guessed."""
+        """Fit sets under a rule, from the scales of `state`, those that are `told`, or guessed."""
         groups: dict[int, list[tuple[int, ...]]] = {}
         for rows in dict.fromkeys(tuple(sorted(s)) for s in sets):
             key = rows, rule.name, state is None  # a guess that fails says nothing of the set
-            if 0 < len(rows) <= MOST and (told is not None or key not in self.seen):
+            if 0 < len(rows) <= MOST and (key not in self.seen or (told and not state)):
                 self.seen.add(key)
                 groups.setdefault(len(rows), []).append(rows)
         out: list[State] = []
@@ -128,7 +129,7 @@ class Search:
     ) -> list[tuple[torch.Tensor | None, float]]:
         if not rule.scaled:
             return [(None, ALIVE)]
-        if told is not None:
+        if told is not None and state is None:
             density = 1 - (1 - self.scene.changed) ** (1 / deltas.shape[1])
             scales = torch.tensor([[told[r] for r in rows] for rows in group])
             return [(scales, min(max(density, 0.1), ALIVE))]
@@ -142,7 +143,7 @@ class Search:
                 (torch.tensor([[known.get(r, usual) for r in rows] for rows in group]), alive)
             ]
             if state.missed > DONE and not rule.mean:
-                seen = self._multiples(state)
+                seen = {**self._multiples(state), **(told or {})}
                 scales = torch.tensor([[known.get(r, seen[r]) for r in rows] for rows in group])
                 starts.append((scales, alive))
             return starts
@@ -155,18 +156,27 @@ class Search:
 
     def peaked(self) -> list[State]:
         """Return what the clearest multiples of models' changes tell, the best first."""
+        rules = (SUM, ELECTED_SUM, MEAN, SCALED_MEAN)
+        return self._told([{}], rules)
+
+    def second_peaked(self) -> list[State]:
+        """Return what second multiples tell: those of sources that others hold much of."""
+        return self._told(self._other_multiples(), (SUM, SCALED_MEAN))
+
+    def _told(self, others: Iterable[Mapping[int, float]], rules: Iterable[Rule]) -> list[State]:
         rows = [shown.row for shown in self.chain]
         told = {shown.row: shown.scale for shown in self.chain}
         sets = [tuple(rows[: n + 1]) for n in range(len(rows))]
-        rules = (SUM, ELECTED_SUM, MEAN, SCALED_MEAN)
-        states = [s for rule in rules for s in self.fitted(sets, rule, told=told)]
-        if all(s.missed > DONE for s in states):
-            for place, shown in enumerate(self.chain):
-                if shown.other is not None:
-                    other = {**told, shown.row: shown.other}
-                    for rule in (SUM, SCALED_MEAN):
-                        states += self.fitted(sets[place:], rule, told=other)
+        guesses = [{**told, **other} for other in others]
+        states = [s for r in rules for g in guesses for s in self.fitted(sets, r, told=g)]
         return sorted(states, key=lambda s: -s.score)
+
+    def _other_multiples(self) -> list[dict[int, float]]:
+        """Return second multiples of the clearest models, alone and together."""
+        others = [(s.row, s.other) for s in self.chain if s.other is not None][:SECOND]
+        chosen = product((False, True), repeat=len(others))
+        picked = [dict(compress(others, choice)) for choice in chosen]
+        return [p for p in picked if p]
 
     def starts(self) -> list[State]:
         """Return sets that least squares proposes, fitted as sums and as means, the best first."""
@@ -233,8 +243,9 @@ class Search:
     def _climb(self, state: State, rounds: int) -> State:
         for number in range(rounds):
             better = state
-            for moves in ([*self._longer(state), *self._others(state)], self._shorter(state)):
-                tried = self.fitted(moves, state.mixture.rule, state)
+            exchanged, told = self._others(state)
+            for moves in ([*self._longer(state), *exchanged], self._shorter(state)):
+                tried = self.fitted(moves, state.mixture.rule, state, told)
                 better = max(tried, key=lambda s: s.score, default=state)
                 if better.score > state.score + 1e-4:
                     break
@@ -256,20 +267,39 @@ class Search:
         rows = [*self._fitting(state.rows, ADDED), *self._promising(state)]
         return [(*state.rows, row) for row in dict.fromkeys(rows)]
 
-    def _others(self, state: State) -> list[tuple[int, ...]]:
-        """Return sets with another source in one's place: a relation, or one that fits better."""
+    def _others(self, state: State) -> tuple[list[tuple[int, ...]], dict[int, float]]:
+        """Return sets with another source in one's place, and multiples that are known of those.
+
+        A relation, one that fits better, or one that shows where the others do not explain.
+        """
         rows = list(state.rows)
         fresh = self._promising(state)[:1] if state.missed > DONE else []
         design = self.deltas * self.even
         norm = design.norm(dim=1).clamp(min=1e-12)
         sets: list[tuple[int, ...]] = []
+        told: dict[int, float] = {}
         for number, row in enumerate(rows):
             rest = (*rows[:number], *rows[number + 1 :])
             like = (design @ design[self.place[row]]) / norm
             near = [self.rows[i] for i in torch.topk(like, min(NEAR, len(like))).indices.tolist()]
-            others = dict.fromkeys([*near, *self._fitting(rest, SWAPPED), *fresh])
-            sets.extend((*rest, other) for other in others if other not in rows)
-        return sets
+            scale, clear = peaks(self.scene, self.deltas, self._unexplained(state, number))
+            shown = torch.topk(clear[:, 0], min(SHOWN, len(clear))).indices.tolist()
+            for i in shown:
+                told.setdefault(self.rows[i], float(scale[i, 0]))
+            others = [*near, *self._fitting(rest, SWAPPED), *(self.rows[i] for i in shown), *fresh]
+            sets.extend((*rest, other) for other in dict.fromkeys(others) if other not in rows)
+        return sets, told
+
+    def _unexplained(self, state: State, number: int) -> torch.Tensor:
+        """Return the probability that a state without one source does not explain a position."""
+        rest = [n for n in range(len(state.rows)) if n != number]
+        if not rest:
+            return torch.ones(len(self.scene.change))
+        deltas = self.deltas[[self.place[state.rows[n]] for n in rest]][None]
+        ranks = ranks_of(self.scene, deltas, state.mixture.rule)
+        known = state.mixture.of(rest)
+        seen, _ = MixtureFit(self.scene, deltas, ranks, known.rule).expect(known, COARSE, COARSE)
+        return seen.unexplained[0]
 
     def _fitting(self, rows: Sequence[int], most: int) -> list[int]:
         """Return models that bring a least-squares fit of the others nearest to the child."""

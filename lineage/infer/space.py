@@ -8,6 +8,9 @@ import torch
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
 
+KEPT_BYTES, FEWEST = 1 << 30, 8
+"""Memory for distances slot by slot, and the least number of slots."""
+
 SEARCH_VALUES = 512
 """Values per tensor that searches use; replay then judges on the whole probe."""
 
@@ -19,9 +22,11 @@ class Space:
     `picked` are the positions searches use, `place` their slots, `bounds` where each slot's begin
     and end among them. `values` (models, picked) are the models' values there and `casts` the same
     after each type that a member has. `change` (models, picked) is the difference from the first
-    model in binades, float32. `gap` (slots, models, models) are squared distances of changes,
-    float64; `loose` the same after the first model's own direction in each tensor is projected
-    out: SLERP, NuSLERP and Karcher means change a tensor's norm, too.
+    model in binades, float32. `apart` (models, models) are squared distances of changes over all
+    slots, float64; `loose` the same after the first model's own direction in each tensor, along
+    which models lie at `along` (slots, models), is projected out: SLERP, NuSLERP and Karcher means
+    change a tensor's norm, too. `by_slot` (kept, models, models) are the latter for some slots,
+    those of `kept`: all of them, but in families of thousands as many as memory allows.
     """
 
     family: Family
@@ -31,8 +36,11 @@ class Space:
     values: torch.Tensor
     casts: dict[Grain, torch.Tensor]
     change: torch.Tensor
-    gap: torch.Tensor
+    apart: torch.Tensor
     loose: torch.Tensor
+    along: torch.Tensor
+    kept: torch.Tensor
+    by_slot: torch.Tensor
 
     @property
     def counts(self) -> torch.Tensor:
@@ -47,6 +55,30 @@ class Space:
         """Return the slots that the child and all of `rows` have."""
         have = self.family.have[[child, *rows]].all(axis=0)
         return torch.from_numpy(have).nonzero().squeeze(1)
+
+    def kept_of(self, slots: torch.Tensor) -> torch.Tensor:
+        """Return the places in `kept` of those slots that are there."""
+        return torch.isin(self.kept, slots).nonzero().squeeze(1)
+
+    def between(self, slots: torch.Tensor, *, loose: bool = False) -> torch.Tensor:
+        """Return (models, models): squared distances over some slots, told from those kept."""
+        if len(slots) == len(self.family.slots):
+            return self.loose if loose else self.apart
+        places = self.kept_of(slots)
+        total = self.by_slot[places].sum(0)
+        if not loose:
+            for along in self.along[self.kept[places]]:
+                total += (along[:, None] - along[None, :]).square()
+        seen, whole = self.counts[self.kept[places]].sum(), self.counts[slots].sum()
+        return total if seen == whole else total * (whole / seen.clamp(min=1))
+
+    def to_child(self, child: int, slots: torch.Tensor) -> torch.Tensor:
+        """Return (slots, models): squared distances of a child from every model, slot by slot."""
+        parts = []
+        for start, stop in (self.bounds[int(n)] for n in slots):
+            part = self.change[:, start:stop].double()
+            parts.append((part - part[child]).square().sum(1))
+        return torch.stack(parts) if parts else torch.zeros((0, len(self.change)))
 
 
 def make_space(family: Family, device: torch.device | None = None) -> Space:
@@ -67,21 +99,30 @@ def make_space(family: Family, device: torch.device | None = None) -> Space:
     values = family.values[:, index]
     change = (values - values[0]).div_(family.unit[index])
     raw = values[0] / family.unit[index]
-    gap = torch.empty((len(family.slots), models, models), dtype=torch.float64)
-    loose = torch.empty_like(gap)
+    room = max(FEWEST, KEPT_BYTES // (8 * models * models))
+    steps = torch.linspace(0, len(family.slots) - 1, min(room, len(family.slots)))
+    kept = steps.round().long()
+    where = {int(slot): place for place, slot in enumerate(kept)}
+    by_slot = torch.empty((len(kept), models, models), dtype=torch.float64)
+    alongs = torch.empty((len(family.slots), models), dtype=torch.float64)
+    whole, whole_loose = torch.zeros((2, models, models), dtype=torch.float64, device=device)
     bounds = slot_bounds(slots, len(family.slots))
     for number, (start, stop) in enumerate(bounds):
         part = change[:, start:stop].to(device).double()
         own = raw[start:stop].to(device).double()
         along = part @ own / own.norm().clamp(min=1e-30)
-        if device is None or device.type == "cpu":
-            _measure(part, along, gap[number], loose[number])
-            continue
         apart, rest = torch.empty((2, models, models), dtype=torch.float64, device=device)
         _measure(part, along, apart, rest)
-        gap[number], loose[number] = apart, rest
+        whole += apart
+        whole_loose += rest
+        alongs[number] = along
+        if number in where:
+            by_slot[where[number]] = rest
     casts = {g: round_to(values, g) for g in {v.grain for v in family.views}}
-    return Space(family, index, slots, bounds, values, casts, change, gap, loose)
+    return Space(
+        family, index, slots, bounds, values, casts, change,
+        whole.cpu(), whole_loose.cpu(), alongs, kept, by_slot,
+    )  # fmt: skip
 
 
 def _measure(

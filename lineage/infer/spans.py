@@ -13,6 +13,10 @@ BEAM = 48
 SCREENED = 3
 """How many times as many are measured in full."""
 
+EXCHANGED, EXCHANGES, BETTER = 6, 3, 0.9
+"""Sets of each size of which one model is exchanged, how often at most, and how much less must be
+left for it to go on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -30,18 +34,18 @@ def pair_fits(space: Space, child: int, rows: Sequence[int], keep: int) -> list[
     if len(rows) < 2:
         return []
     index = torch.tensor(rows)
-    slots = space.slots_of(child, [])
-    to_child = space.loose[slots][:, child][:, index]
+    places = space.kept_of(space.slots_of(child, []))
+    to_child = space.by_slot[places, child][:, index]
     total = torch.zeros((len(rows), len(rows)), dtype=torch.float64)
-    for number, slot in enumerate(slots.tolist()):
-        between = space.loose[slot][index][:, index]
+    for number, place in enumerate(places.tolist()):
+        between = space.by_slot[place][index][:, index]
         first = to_child[number][:, None]
         weight = first + between - to_child[number][None, :]
         total += (first - weight.square() / (4 * between.clamp(min=1e-30))).clamp(min=0)
     upper = torch.triu_indices(len(rows), len(rows), 1)
     values = total[upper[0], upper[1]]
     best = torch.topk(values, min(keep, len(values)), largest=False)
-    count = float(space.counts[slots].sum())
+    count = float(space.counts[space.kept[places]].sum())
     return [
         Fit((rows[int(upper[0, i])], rows[int(upper[1, i])]), (float(v) / count) ** 0.5)
         for v, i in zip(best.values, best.indices, strict=True)
@@ -60,29 +64,61 @@ def set_fits(
 ) -> dict[int, list[Fit]]:
     """Return the best sets of each size up to `most`, one weight per model, adding to one.
 
-    A beam search: the best sets of a size are each extended by every model. `gap` (models, models)
-    are other squared distances to search in than the family's, as after a projection; `slots`
-    limits the search to some tensors.
+    A beam search: the best sets of a size are each extended by every model, then improved by
+    exchanging one model at a time, and held against larger ones without one of theirs: what is
+    best of three need not be part of the best four. `gap` (models, models) are other squared
+    distances to search in than the family's, as after a projection; `slots` limits the search to
+    some tensors.
     """
     index = torch.tensor(rows)
     slots = space.slots_of(child, []) if slots is None else slots
-    gap = space.loose[slots].sum(0) if gap is None else gap
+    gap = space.between(slots, loose=True) if gap is None else gap
     count = float(space.counts[slots].sum())
     # Gram matrix of x - y: affine fits of y are the convex-free minimum of w'Gw with sum w = 1.
     to_child = gap[child][index]
     gram = (to_child[:, None] + to_child[None, :] - gap[index][:, index]) / 2
     beam = torch.arange(len(rows))[:, None]
-    out: dict[int, list[Fit]] = {}
+    beams: dict[int, torch.Tensor] = {}
     for size in range(2, min(most, len(rows)) + 1):
-        sets = _extensions(gram, beam)
-        residual = affine_residual(gram, sets)
-        best = torch.topk(residual, min(BEAM, len(sets)), largest=False)
-        beam = sets[best.indices]
+        beam, values = _best(gram, _extensions(gram, beam), BEAM)
+        for _ in range(EXCHANGES if size > 2 else 0):
+            least = float(values[0])
+            beam, values = _best(gram, torch.cat([beam, _exchanged(gram, beam)]), BEAM)
+            if float(values[0]) > BETTER * least:
+                break
+        beams[size] = beam
+    out: dict[int, list[Fit]] = {}
+    for size in sorted(beams, reverse=True):
+        if size > 2 and size + 1 in beams:
+            beams[size] = torch.cat([beams[size], _shorter(beams[size + 1])])
+        sets, values = _best(gram, beams[size], keep)
+        beams[size] = sets
         out[size] = [
             Fit(tuple(rows[i] for i in s), (max(float(r), 0.0) / count) ** 0.5)
-            for s, r in zip(beam[:keep].tolist(), best.values, strict=False)
+            for s, r in zip(sets.tolist(), values, strict=True)
         ]
     return out
+
+
+def _best(gram: torch.Tensor, sets: torch.Tensor, keep: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sets that leave least, and what they leave, each set once."""
+    sets = torch.unique(sets, dim=0)
+    best = torch.topk(affine_residual(gram, sets), min(keep, len(sets)), largest=False)
+    return sets[best.indices], best.values
+
+
+def _shorter(beam: torch.Tensor) -> torch.Tensor:
+    """Return the first sets without one of their models."""
+    first = beam[:EXCHANGED]
+    size = first.shape[1]
+    kept = [n for leave in range(size) for n in range(size) if n != leave]
+    shorter: torch.Tensor = torch.unique(first[:, kept].reshape(-1, size - 1), dim=0)
+    return shorter
+
+
+def _exchanged(gram: torch.Tensor, beam: torch.Tensor) -> torch.Tensor:
+    """Return sets that differ from the first ones by one model."""
+    return _extensions(gram, _shorter(beam))
 
 
 def _extensions(gram: torch.Tensor, beam: torch.Tensor) -> torch.Tensor:

@@ -110,7 +110,11 @@ class MixtureFit:
         nothing = torch.empty(0)
         rest = torch.full((batch,), 0.1)
         empty = (nothing,) * 4
-        return Mixture(self.rule, scale, ones / count, survival, rest, *empty)
+        weight = ones / count
+        if self.rule.joint:  # SCE weighs by squares of changes, tensor by tensor
+            square = self.scene.by_tensor(self.scene.worth * self.deltas.square()) + 1e-30
+            weight = (square / square.sum(1, keepdim=True)).clamp(min=1e-4).float()
+        return Mixture(self.rule, scale, weight, survival, rest, *empty)
 
     def refine(self, state: Mixture) -> Mixture:
         """Go on from a coarse fit to fine errors, and to exact ones where those still hold.

@@ -16,6 +16,10 @@ STEEP, SLOPED = 0.4, 0.06
 """By how much more of large changes survives than of middling ones: where small ones are trimmed,
 and where their chances rise with rank (DELLA)."""
 
+TOPPED, EMPTY = 0.5, 0.15
+"""Survival of the largest changes, at least, and of middling ones beside it, at most, that shows
+trimming where only a few per cent are kept: DELLA's chances rise in a straight line."""
+
 ONE = 0.02
 
 
@@ -40,11 +44,11 @@ def elementwise_method(
         weights = mixture.weight[0].mean(1)
         weights = weights / weights.sum()
         return _mean_method(found, shape, scales), named, [float(w) for w in weights]
+    if len(scales) == 1 and abs(scales[0] - 1) < ONE:  # what drops at random makes up for it
+        return "arcee_fusion", named, scales
     rescaled = shape in ("random", "ranked")
     if rescaled:
         scales = [s * k for s, k in zip(scales, found.kept, strict=True)]
-    if rule == SUM and len(scales) == 1 and abs(scales[0] - 1) < ONE and not rescaled:
-        return "arcee_fusion", named, scales
     method = {
         (SUM, "random"): "dare_linear",
         (SUM, "ranked"): "della_linear",
@@ -81,7 +85,7 @@ def _mean_method(found: Elementwise, shape: str, scales: list[float]) -> str:
     if len(found.rows) == 1 and abs(scales[0] - 1) < ONE:
         top = float(found.mixture.survival[0, 0, -1])
         return "ties" if top > WHOLE else "arcee_fusion"
-    if rule == SCALED_MEAN and shape != "large":
+    if rule == SCALED_MEAN and shape != "large" and any(abs(s - 1) > ONE for s in scales):
         return "della"
     return "ties" if rule in (MEAN, SCALED_MEAN) else "sce"
 
@@ -90,6 +94,9 @@ def survival_shape(survival: torch.Tensor) -> str:
     """Say which changes survive, from (sources, ranks) shares: the smallest ranks tell nothing."""
     mean = survival.mean(0)
     middle, large, largest = float(mean[2:4].mean()), float(mean[5:7].mean()), float(mean[-1])
+    top = max(large, largest)
+    if top > TOPPED and middle < EMPTY * top:  # few are kept: all that are lie in the last ranks
+        return "large"
     if large - middle > STEEP or large > WHOLE:
         return "large but the largest" if largest < large - CUT else "large"
     return "ranked" if (large + largest) / 2 - middle > SLOPED else "random"

@@ -14,6 +14,7 @@ EPSILON = 0.15
 
 _UNWEIGHTED = {"arcee_fusion", "nearswap", "sce"}
 _SUMS = {"linear", "task_arithmetic"}
+_MEANS = {"nuslerp", "multislerp", "karcher"}
 
 Sources = Sequence[tuple[str, float | None]]
 """Ids of models with their weights."""
@@ -40,6 +41,8 @@ def recipe_text(
         config = _sum(sources)
     elif method == "slerp":
         config = _slerp(sources, base)
+    elif method in _MEANS and base is None:
+        config = _mean(method or "", sources)
     elif method in _TRIMS | _UNWEIGHTED | _SUMS and base is not None:
         config = _on_base(method or "", others, base, parameters)
     if config is None:
@@ -55,6 +58,17 @@ def _sum(sources: Sources) -> dict[str, Any] | None:
         return None
     models = [{"model": name, "parameters": {"weight": weight}} for name, weight in sources]
     return {"merge_method": "linear", "models": models, "parameters": {"normalize": False}}
+
+
+def _mean(method: str, sources: Sources) -> dict[str, Any] | None:
+    if any(weight is None for _, weight in sources):
+        return None
+    weighted = method != "karcher"
+    models = [
+        {"model": name, **({"parameters": {"weight": weight}} if weighted else {})}
+        for name, weight in sources
+    ]
+    return {"merge_method": method, "models": models}
 
 
 def _slerp(sources: Sources, base: str | None) -> dict[str, Any] | None:

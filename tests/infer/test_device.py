@@ -76,9 +76,11 @@ def test_distances_are_those_of_each_pair_by_itself() -> None:
         own /= own.norm()
         rest = part - torch.outer(part @ own, own)
         loose = torch.stack([(rest - row).square().sum(1) for row in rest])
-        assert float((space.gap[number] - wanted).abs().max()) <= SAME * float(wanted.max())
-        assert float((space.loose[number] - loose).abs().max()) <= SAME * float(wanted.max())
-        for distances in (space.gap[number], space.loose[number]):
+        here = torch.tensor([number])
+        apart, free = space.between(here), space.between(here, loose=True)
+        assert float((apart - wanted).abs().max()) <= SAME * float(wanted.max())
+        assert float((free - loose).abs().max()) <= SAME * float(wanted.max())
+        for distances in (apart, free):
             assert float(distances.min()) >= 0
             assert not distances.diagonal().any()
 
@@ -91,7 +93,7 @@ def test_distances_on_a_gpu_are_those_on_the_processor() -> None:
     assert there.device.type == "cpu"
     assert float((here - there).abs().max()) <= SAME * float(here.max())
     ours, theirs = make_space(stacked), make_space(stacked, device)
-    for name in ("gap", "loose"):
+    for name in ("apart", "loose", "by_slot"):
         a, b = getattr(ours, name), getattr(theirs, name)
         assert b.device.type == "cpu"
         assert bool(((a - b).abs() <= SAME * a.amax((1, 2), keepdim=True)).all())
