@@ -58,11 +58,11 @@ def compare(a: View, b: View) -> Likeness | None:
     return Likeness(float(cosine), float(z), len(pairs))
 
 
-def likely_pairs(views: Sequence[View]) -> list[tuple[int, int]]:
+def likely_pairs(views: Sequence[View], least: float = SAME_RUN) -> list[tuple[int, int]]:
     """Return the pairs that `compare` may find alike, from matrix products of all with all.
 
-    Adapters that share half of the targets' names are compared by those; of others, such as have
-    shapes in common are all returned. Memory: 16 bytes a pair of adapters.
+    `least` is the cosine of interest. Adapters that share half of the targets' names are compared
+    by those; of others, such as have shapes in common are all returned. Memory: 16 bytes a pair.
     """
     count = len(views)
     keys: dict[tuple[str, Shape], list[tuple[int, DeltaPrint]]] = defaultdict(list)
@@ -80,7 +80,7 @@ def likely_pairs(views: Sequence[View]) -> list[tuple[int, int]]:
     shared, ours = has @ has.T, square @ has.T
     sizes = np.array([len(v.deltas) for v in views], np.float32)
     named = 2 * shared >= np.minimum(sizes[:, None], sizes[None, :])
-    alike = np.abs(dot) >= 0.95 * SAME_RUN * np.sqrt(np.maximum(ours * ours.T, 1e-30))
+    alike = np.abs(dot) >= 0.95 * least * np.sqrt(np.maximum(ours * ours.T, 1e-30))
     kinds = {shape: n for n, shape in enumerate({d.shape for v in views for d in v.deltas})}
     shapes = np.zeros((count, len(kinds)), np.float32)
     for row, view in enumerate(views):
@@ -160,7 +160,7 @@ def adapter_links(views: Sequence[View]) -> list[Explanation]:
             (abs(found[i, j].cosine), -parent, found[i, j])
             for i, j in found
             for parent in ([j] if i == child else [i] if j == child else [])
-            if _comes_first(views[parent], views[child])
+            if comes_first(views[parent], views[child])
         ]
         if rivals:
             _, minus, best = max(rivals, key=lambda r: (round(r[0], 6), r[1]))
@@ -168,7 +168,8 @@ def adapter_links(views: Sequence[View]) -> list[Explanation]:
     return links
 
 
-def _comes_first(parent: View, child: View) -> bool:
+def comes_first(parent: View, child: View) -> bool:
+    """Tell whether one adapter may be a parent of another: by times, claims, else by size."""
     if parent.id == child.id:
         return _size(parent) < _size(child)
     if not may_precede(parent, child):

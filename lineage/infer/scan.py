@@ -7,6 +7,7 @@ import torch
 from lineage.domain.derivation import Derivation, MergeEvent, merge_derivations
 from lineage.domain.errors import UsageError
 from lineage.fingerprint.torchside import one_thread
+from lineage.infer.adaptermix import mixed_links
 from lineage.infer.adapters import adapter_links
 from lineage.infer.ages import first_dated, settle
 from lineage.infer.bases import base_links
@@ -89,7 +90,11 @@ def _scan(
     originals = [member for members in families for member in members]
     links += [duplicate(o, c) for o in originals for c in copies[id(o)]]
     links = with_laundered(links, _by_age(originals), fresh)
-    links += taken + adapter_links([a for a in adapters if a.id not in {e.child for e in taken}])
+    mixed = mixed_links(adapters)
+    made = {e.child for e in mixed}
+    taken = [e for e in taken if e.child not in made]
+    made |= {e.child for e in taken}
+    links += mixed + taken + adapter_links([a for a in adapters if a.id not in made])
     links += base_links(adapters, _by_age(originals), links)
     kept = [
         e for e, real in zip(links, discoveries([e.p_value for e in links]), strict=True) if real

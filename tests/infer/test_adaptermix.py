@@ -1,0 +1,70 @@
+"""Adapters made of adapters, as PEFT's add_weighted_adapter makes them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from lineage.domain.derivation import Relation
+from lineage.infer.scan import scan
+from tests.infer.families import subject
+from tests.infer.litter import make_base
+from tests.infer.test_adapters import Factors, adapter_print, factors
+
+WEIGHTS = (0.7, 0.3)
+
+
+def by_factors(one: Factors, two: Factors) -> Factors:
+    roots = [w**0.5 for w in WEIGHTS]
+    return {
+        t: (
+            roots[0] * one[t][0] + roots[1] * two[t][0],
+            roots[0] * one[t][1] + roots[1] * two[t][1],
+        )
+        for t in one
+    }
+
+
+def by_products(one: Factors, two: Factors) -> Factors:
+    return {
+        t: (
+            torch.cat([WEIGHTS[0] * one[t][0], WEIGHTS[1] * two[t][0]]),
+            torch.cat([one[t][1], two[t][1]], 1),
+        )
+        for t in one
+    }
+
+
+def dropped(one: Factors, two: Factors) -> Factors:
+    """Drop a fifth of each factor's values at random and rescale, as DARE does."""
+    draw = torch.Generator().manual_seed(5)
+
+    def thin(values: torch.Tensor) -> torch.Tensor:
+        return 1.25 * values * (torch.rand(values.shape, generator=draw) < 0.8)
+
+    kept = [{t: (thin(d), thin(u)) for t, (d, u) in parts.items()} for parts in (one, two)]
+    return by_factors(*kept)
+
+
+@pytest.mark.parametrize(
+    ("make", "method", "off"),
+    [(by_products, "cat", 0.001), (by_factors, "linear", 0.001), (dropped, "linear", 0.1)],
+)
+def test_both_sources_and_their_weights_are_found_among_others(
+    make: Callable[[Factors, Factors], Factors], method: str, off: float
+) -> None:
+    base = make_base(2, layers=2)
+    library = {f"lora{n}": factors(base, n) for n in range(12)}
+    blend = make(library["lora3"], library["lora8"])
+    again = {t: (d + 0.4 * factors(base, 99)[t][0], u) for t, (d, u) in library["lora5"].items()}
+    subjects = [subject(n, adapter_print(p), 0) for n, p in library.items()]
+    subjects.append(subject("blend", adapter_print(blend), 1))
+    subjects.append(subject("trained-on", adapter_print(again), 1))
+    edges = {(d.parent[4:], d.child[4:]): d for d in scan(subjects).derivations}
+    assert edges.keys() == {("lora3", "blend"), ("lora8", "blend"), ("lora5", "trained-on")}
+    for name, weight in zip(("lora3", "lora8"), WEIGHTS, strict=True):
+        edge = edges[name, "blend"]
+        assert (edge.relation, edge.method) == (Relation.MERGE, method)
+        assert edge.coefficient is not None
+        assert abs(edge.coefficient - weight) < off
+    assert edges["lora5", "trained-on"].relation is Relation.FINETUNE
