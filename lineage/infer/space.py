@@ -105,43 +105,49 @@ def make_space(family: Family, device: torch.device | None = None) -> Space:
     where = {int(slot): place for place, slot in enumerate(kept)}
     by_slot = torch.empty((len(kept), models, models), dtype=torch.float64)
     alongs = torch.empty((len(family.slots), models), dtype=torch.float64)
-    whole, whole_loose = torch.zeros((2, models, models), dtype=torch.float64, device=device)
+    loose = torch.zeros((models, models), dtype=torch.float64, device=device)
+    spare = torch.empty_like(loose)
     bounds = slot_bounds(slots, len(family.slots))
     for number, (start, stop) in enumerate(bounds):
         part = change[:, start:stop].to(device).double()
         own = raw[start:stop].to(device).double()
         along = part @ own / own.norm().clamp(min=1e-30)
-        apart, rest = torch.empty((2, models, models), dtype=torch.float64, device=device)
-        _measure(part, along, apart, rest)
-        whole += apart
-        whole_loose += rest
+        room_for = by_slot[where[number]] if number in where else None
+        here = spare if room_for is None or spare.device.type != "cpu" else room_for
+        _measure(part, along, here)
+        loose += here
         alongs[number] = along
-        if number in where:
-            by_slot[where[number]] = rest
+        if room_for is not None and here is spare:
+            room_for.copy_(spare)
+    apart = _with_norms(loose.cpu(), alongs)
     casts = {g: round_to(values, g) for g in {v.grain for v in family.views}}
     return Space(
         family, index, slots, bounds, values, casts, change,
-        whole.cpu(), whole_loose.cpu(), alongs, kept, by_slot,
+        apart, loose.cpu(), alongs, kept, by_slot,
     )  # fmt: skip
 
 
-def _measure(
-    part: torch.Tensor, along: torch.Tensor, apart: torch.Tensor, loose: torch.Tensor
-) -> None:
-    """Write squared distances of rows into `apart`, those without `along` into `loose`.
+def _measure(part: torch.Tensor, along: torch.Tensor, out: torch.Tensor) -> None:
+    """Write squared distances of rows without `along` into `out`.
 
-    What is added to the products of rows is itself a product, of two or three columns. Adding
-    up squares takes ten passes over all pairs, which cost more than the product does.
+    What is added to the products of rows is itself a product, of three columns. Adding up squares
+    takes ten passes over all pairs, which cost more than the product does.
     """
-    one = torch.ones_like(along)[:, None]
-    norm, along = part.square().sum(1, keepdim=True), along[:, None]
-    torch.mm(part, part.T, out=apart)
-    apart.addmm_(torch.cat([norm, one], 1), torch.cat([one, norm], 1).T, beta=-2)
-    _tidy(apart)
-    square = along.square()
-    left, right = torch.cat([-square, -one, 2 * along], 1), torch.cat([one, square, along], 1)
-    torch.addmm(apart, left, right.T, out=loose)
-    _tidy(loose)
+    norm, one = (part.square().sum(1) - along.square())[:, None], torch.ones_like(along)[:, None]
+    torch.mm(part, part.T, out=out)
+    left = torch.cat([norm, one, 2 * along[:, None]], 1)
+    right = torch.cat([one, norm, along[:, None]], 1)
+    out.addmm_(left, right.T, beta=-2)
+    _tidy(out)
+
+
+def _with_norms(loose: torch.Tensor, alongs: torch.Tensor) -> torch.Tensor:
+    """Return distances summed over slots with what they had without the projected directions."""
+    norm, one = alongs.square().sum(0)[:, None], torch.ones_like(alongs[0])[:, None]
+    left = torch.cat([norm, one, -2 * alongs.T], 1)
+    whole = torch.addmm(loose, left, torch.cat([one, norm, alongs.T], 1).T)
+    _tidy(whole)
+    return whole
 
 
 def _tidy(squares: torch.Tensor) -> None:
