@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -29,6 +30,12 @@ LEAST = 0.02
 
 MOST_MODELS = 4
 
+MOST_PLAIN = 2
+"""Models of which a sum with one adapter stands, without a look at several adapters."""
+
+MOST_TRIED, MOST_TOGETHER = 4, 3
+"""Adapters that are present, of which several are tried together, and how many at once."""
+
 
 @dataclass(slots=True)
 class Placed:
@@ -42,12 +49,12 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A child explained as models (weights adding to one) with an adapter at a scale."""
+    """A child explained as models (weights adding to one) with adapters, each at a scale."""
 
     rows: tuple[int, ...]
     weights: tuple[float, ...]
-    adapter: View
-    scale: float
+    adapters: tuple[View, ...]
+    scales: tuple[float, ...]
     share: float
     values: int
     method: str = "lora"
@@ -129,15 +136,17 @@ def _by_cosine(
 def find_inside(
     space: Space, child: int, rows: Sequence[int], adapters: Sequence[View], near: int
 ) -> Held | None:
-    """Explain a child as one or more models plus one adapter at some scale; None if none does.
+    """Explain a child as one or more models plus adapters, each at some scale; None if none does.
 
     An adapter present in the difference from the nearest model (`near`) is projected out of the
-    family's distances; the smallest set of models then at the floor is replayed with it.
+    family's distances; the smallest set of models then at the floor is replayed with it. Where none
+    explains the child alone, several that are present are tried together.
     """
     family = space.family
     view = family.views[child]
     library = adapters if isinstance(adapters, Library) else Library(adapters)
     best: Held | None = None
+    present: list[Placed] = []
     residual = family.values[child] - family.values[near]
     for adapter in library.likely(family, residual):
         if not may_precede(adapter, view):
@@ -145,64 +154,97 @@ def find_inside(
         placed = place(family, adapter, residual)
         if placed is None or p_of_z(placed.z) > PRESENT:
             continue
-        held = _explain(space, child, rows, placed)
-        if held and (best is None or (-len(held.rows), held.share) > (-len(best.rows), best.share)):
-            best = held
+        present.append(placed)
+        best = _better(best, _explain(space, child, rows, [placed]))
+    if best is None or len(best.rows) > MOST_PLAIN:
+        # several blends of the same adapters add up to anything that those do
+        plain = [p for p in present if not p.view.blend]
+        best = _better(best, _together(space, child, rows, plain))
     return best
 
 
-def _explain(space: Space, child: int, rows: Sequence[int], placed: Placed) -> Held | None:
+def _together(
+    space: Space, child: int, rows: Sequence[int], present: Sequence[Placed]
+) -> Held | None:
+    """Explain a child as models plus several of the adapters that are present."""
+    best: Held | None = None
+    tried = sorted(present, key=lambda p: -p.z)[:MOST_TRIED]
+    for count in range(2, MOST_TOGETHER + 1):
+        for chosen in combinations(tried, count) if best is None else ():
+            best = _better(best, _explain(space, child, rows, chosen))
+    return best
+
+
+def _better(best: Held | None, held: Held | None) -> Held | None:
+    if held is None or best is None:
+        return held or best
+    return max(best, held, key=lambda h: (-len(h.rows), h.share))
+
+
+def _explain(
+    space: Space, child: int, rows: Sequence[int], placed: Sequence[Placed]
+) -> Held | None:
     family = space.family
-    direction = (placed.change[space.picked] / family.unit[space.picked]).double()
-    norm = float(direction.norm())
-    if norm == 0:
+    directions = torch.stack([p.change[space.picked] for p in placed]) / family.unit[space.picked]
+    if not bool(directions.any(1).all()):
         return None
-    along = (space.change @ direction.float()).double() / norm
+    basis = torch.linalg.qr(directions.double().T)[0].float()
+    along = (space.change @ basis).double()
     slots = space.slots_of(child, [])
-    total = space.between(slots) - (along[:, None] - along[None, :]).square()
+    apart = (along[:, None, :] - along[None, :, :]).square().sum(2)
+    total = space.between(slots) - apart
     single = sorted(rows, key=lambda r: float(total[child, r]))[:4]
     sets: list[tuple[int, ...]] = [(r,) for r in single]
     for size, fits in sorted(set_fits(space, child, rows, MOST_MODELS, 3, gap=total).items()):
         sets += [f.rows for f in fits if size]
     for chosen in sets:
         held = replay_with(family, child, chosen, placed, space.picked)
-        if held.share >= EXACT and abs(held.scale) >= LEAST:
+        if held.share >= EXACT and min(abs(s) for s in held.scales) >= LEAST:
             return held
     return None
 
 
 def replay_with(
-    family: Family, child: int, rows: tuple[int, ...], placed: Placed, positions: torch.Tensor
+    family: Family,
+    child: int,
+    rows: tuple[int, ...],
+    placed: Sequence[Placed],
+    positions: torch.Tensor,
 ) -> Held:
-    """Fit weights of models and the scale of an adapter by least squares, round, and replay.
+    """Fit weights of models and the scales of adapters by least squares, round, and replay.
 
-    PEFT adds the product in the model's own type: the change is rounded before the sum.
+    PEFT adds each product in the model's own type: the change is rounded before the sum.
     """
     grain = family.views[child].grain
     index = positions[family.shared(child, *rows)[positions]]
     unit, target = family.unit[index], family.values[child, index]
-    change = placed.change[index]
+    changes = torch.stack([p.change[index] for p in placed]).double()
     raw = family.values[list(rows)][:, index]
     cast = round_to(raw, grain)
-    telling = (change != 0) & (cast != target).any(0)
-    kind = kind_of(placed.view)
-    best = Held(rows, (1.0,) * len(rows), placed.view, 0.0, 0.0, int(telling.sum()), kind)
+    telling = (changes != 0).any(0) & (cast != target).any(0)
+    views = tuple(p.view for p in placed)
+    nothing = (0.0,) * len(placed)
+    kind = kind_of(views[0])
+    best = Held(rows, (1.0,) * len(rows), views, nothing, 0.0, int(telling.sum()), kind)
     binade = torch.exp2(torch.floor(torch.log2(target.abs().clamp(min=1e-12))))
     for values in [cast] if torch.equal(cast, raw) else [cast, raw]:
         first = values[0].double()
-        columns = torch.stack([*(values[1:].double() - first), change.double()], 1) / unit[:, None]
+        columns = torch.cat([values[1:].double() - first, changes]).T / unit[:, None]
         solved = torch.linalg.lstsq(columns, ((target - first) / unit)[:, None]).solution
         for step in (1e9, 100.0, 20.0):
             rounded = torch.round(solved.squeeze(1) * step) / step
-            weights = [1 - float(rounded[:-1].sum()), *(float(w) for w in rounded[:-1])]
-            own = float(rounded[-1]) * change
-            predicted = (torch.tensor(weights)[:, None] * values.double()).sum(0) + own
+            others, scales = rounded[: len(rows) - 1], rounded[len(rows) - 1 :]
+            weights = [1 - float(others.sum()), *(float(w) for w in others)]
+            own = scales[:, None] * changes
+            predicted = (torch.tensor(weights)[:, None] * values.double()).sum(0) + own.sum(0)
+            size = own.abs().sum(0)
             if grain is Grain.F32:
-                slack = FLOAT32_SLACK * 2.0**-23 * (unit + own.abs())
+                slack = FLOAT32_SLACK * 2.0**-23 * (unit + size)
             else:
-                slack = 2.0**-grain.bits * (1.1 * binade + 3 * own.abs())
+                slack = 2.0**-grain.bits * (1.1 * binade + 3 * size)
             hit = (predicted - target).abs() <= slack
             share = float(hit[telling].float().mean()) if telling.any() else 0.0
             if share > best.share + (0.002 if step > 1e6 else 0.0):
-                best = replace(best, weights=tuple(weights), scale=float(rounded[-1]), share=share)
+                found = tuple(float(s) for s in scales)
+                best = replace(best, weights=tuple(weights), scales=found, share=share)
     return best

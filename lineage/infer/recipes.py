@@ -145,15 +145,16 @@ def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]
 
 
 def held_link(family: Family, child: int, held: Held) -> Explanation:
-    """Explain a child as models with an adapter merged in."""
+    """Explain a child as models with adapters merged in."""
     view = family.views[child]
     base = Parent(family.views[held.rows[0]].id, round(held.weights[0], 4))
     models = [
         Parent(family.views[r].id, round(w, 4), relation=Relation.MERGE)
         for r, w in zip(held.rows[1:], held.weights[1:], strict=True)
     ]
-    adapter = Parent(held.adapter.id, round(held.scale, 4))
-    parents = [base, *models, adapter]
+    adapters = [Parent(a.id, round(s, 4)) for a, s in zip(held.adapters, held.scales, strict=True)]
+    parents = [base, *models, *adapters]
+    alone = len(adapters) == 1
     return Explanation(
         child=view.id,
         relation=Relation.ADAPTER_MERGE,
@@ -166,9 +167,11 @@ def held_link(family: Family, child: int, held: Held) -> Explanation:
         detail={
             "reproduced": round(held.share, 4),
             "values": held.values,
-            "time": time_note(held.adapter, view),
+            "time": time_note(held.adapters[0], view),
         },
-        parameters={"scale": round(held.scale, 4)},
+        parameters={"scale": adapters[0].coefficient}
+        if alone
+        else {"scales": [a.coefficient for a in adapters]},
         base=base.id,
         dtype=view.dtype,
     )

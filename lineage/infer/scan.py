@@ -77,6 +77,10 @@ def _scan(
     notes: list[str] = []
     models = [v for v in views if not v.is_adapter and v.tensors]
     adapters = [v for v in views if v.is_adapter]
+    mixed = mixed_links(adapters)
+    made = {e.child for e in mixed}
+    for adapter in adapters:
+        adapter.blend = adapter.id in made
     library = Library(adapters)
     originals, copies = group_twins(models)
     families = []
@@ -90,8 +94,6 @@ def _scan(
     originals = [member for members in families for member in members]
     links += [duplicate(o, c) for o in originals for c in copies[id(o)]]
     links = with_laundered(links, _by_age(originals), fresh)
-    mixed = mixed_links(adapters)
-    made = {e.child for e in mixed}
     taken = [e for e in taken if e.child not in made]
     made |= {e.child for e in taken}
     links += mixed + taken + adapter_links([a for a in adapters if a.id not in made])

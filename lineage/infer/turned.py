@@ -174,4 +174,4 @@ def _replay(
         )
         hit = (predicted - target).abs() <= 0.51 * step
     share = float(hit[telling].float().mean()) if telling.any() else 0.0
-    return Held((base,), (1.0,), adapter, 1.0, share, int(telling.sum()), kind)
+    return Held((base,), (1.0,), (adapter,), (1.0,), share, int(telling.sum()), kind)

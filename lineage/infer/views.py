@@ -63,7 +63,7 @@ class View:
     """One artifact as inference compares it.
 
     `grain` is the coarsest float type that holds all its values. `age`, where it is set, is a
-    family and a place in it, the oldest first.
+    family and a place in it, the oldest first. `blend` is set of adapters made of others.
     """
 
     subject: Subject
@@ -76,6 +76,7 @@ class View:
     invariants: Invariants | None = None
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     age: tuple[int, int] | None = None
+    blend: bool = False
 
     @property
     def id(self) -> str:

@@ -36,7 +36,7 @@ def recipe_text(
     others = [(name, weight) for name, weight in sources if name != base]
     config: dict[str, Any] | None = None
     if method == "lora":
-        config = _adapted(sources)
+        config = _adapted(sources) if "scales" not in parameters else None
     elif method in _SUMS and base is None:
         config = _sum(sources)
     elif method == "slerp":

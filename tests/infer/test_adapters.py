@@ -133,3 +133,28 @@ def test_an_adapters_base_is_told_by_what_it_ships_or_by_what_holds_it() -> None
     ).derivations
     edges = {(d.parent[4:], d.child[4:]) for d in found if d.relation is Relation.ADAPTER}
     assert edges == {("other", "shipping"), ("base", "merging")}
+
+
+def test_several_adapters_in_one_model_are_found_with_their_scales() -> None:
+    base = make_base(1, layers=2)
+    tuned = tune(base, 2)
+    library = {f"lora{n}": factors(base, n) for n in range(40)}
+    models = {
+        "base": base,
+        "tuned": tuned,
+        "two": merged(merged(base, library["lora3"], 1.0), library["lora7"], 0.5),
+        "three": merged(
+            merged(merged(tuned, library["lora3"], 0.4), library["lora8"], 0.3),
+            library["lora9"], 0.6,
+        ),
+    }  # fmt: skip
+    subjects = [subject(n, adapter_print(p), 0) for n, p in library.items()]
+    subjects += [subject(n, model_print(w), 1 + d) for d, (n, w) in enumerate(models.items())]
+    found = {(d.parent[4:], d.child[4:]): d.coefficient for d in scan(subjects).derivations}
+    assert found.keys() == {
+        ("base", "tuned"), ("base", "two"), ("lora3", "two"), ("lora7", "two"),
+        ("tuned", "three"), ("lora3", "three"), ("lora8", "three"), ("lora9", "three"),
+    }  # fmt: skip
+    scales = [("lora7", "two", 0.5), ("lora3", "three", 0.4), ("lora9", "three", 0.6)]
+    for adapter, model, scale in scales:
+        assert abs((found[adapter, model] or 0.0) - scale) < 0.005
