@@ -1,6 +1,6 @@
 """The zoo: families of models by real tools, every relation and method, with known truth.
 
-    python -m scripts.zoo.build OUT --seed N [--size small|kinds|full] [--false-times]
+    python -m scripts.zoo.build OUT --seed N [--size small|kinds|foreign|full] [--false-times]
 
 `full` has some 130 repositories in six families: three independent llamas and two GPT-2s of one
 size each, and the real all-MiniLM-L6-v2. `small` has some 30 of two llama families, `kinds` one
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from scripts.zoo import demo, launder, litters, text, train, transforms
+from scripts.zoo.foreign import families
 from scripts.zoo.merges import Recipe, merge
 from scripts.zoo.nursery import Nursery, Progress
 from scripts.zoo.species import GPT2, LLAMA, VOCABULARY, Breeder
@@ -29,6 +30,9 @@ def build_zoo(
     torch.set_num_threads(1)  # small models are no slower, and the same on every machine
     zoo = Nursery(f"zoo-{size}", out, seed, progress, mixed_cards=True, false_times=false_times)
     with zoo.inside():
+        if size == "foreign":
+            families.build(zoo)
+            return zoo.finish()
         tokenizer = train.train_tokenizer(VOCABULARY)
         llamas = Breeder(zoo, LLAMA, tokenizer)
         if size == "small":
@@ -166,7 +170,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts.zoo.build")
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", choices=("small", "kinds", "full"), default="full")
+    parser.add_argument("--size", choices=("small", "kinds", "foreign", "full"), default="full")
     parser.add_argument("--false-times", action="store_true", help="date half of the copies wrong")
     options = parser.parse_args(arguments)
     build_zoo(

@@ -32,7 +32,7 @@ def cast(
 ) -> str:
     """Cast every floating-point weight."""
     weights = {n: t.to(TORCH_DTYPES[dtype]) for n, t in read_weights(zoo.path(parent)).items()}
-    _write(zoo, parent, repo, weights, dtype)
+    write_weights(zoo, parent, repo, weights, dtype)
     method = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}[dtype]
     made = Made("cast", (edge(parent, Relation.CONVERTED, coefficient=1.0, method=method),))
     return zoo.add(repo, made, claiming=claiming)
@@ -76,7 +76,9 @@ def prune(
             pruning.l1_unstructured(layer, "weight", amount=share)  # type: ignore[no-untyped-call]
             weights[name] = layer.weight.detach()
     dtype = _dtype_name(zoo, parent)
-    _write(zoo, parent, repo, {n: t.to(TORCH_DTYPES[dtype]) for n, t in weights.items()}, dtype)
+    write_weights(
+        zoo, parent, repo, {n: t.to(TORCH_DTYPES[dtype]) for n, t in weights.items()}, dtype
+    )
     parameters = {"share": share}
     link = edge(parent, Relation.PRUNED, coefficient=1.0, method="magnitude", parameters=parameters)
     return zoo.add(repo, Made("pruned", (link,)), claiming=claiming)
@@ -95,7 +97,7 @@ def quantize_int8(zoo: Nursery, repo: str, parent: str, *, claiming: Claiming | 
         )
         weights[name] = packed.int_repr()
         weights[f"{name}_scale"] = scale
-    _write(zoo, parent, repo, weights, "float16")
+    write_weights(zoo, parent, repo, weights, "float16")
     link = edge(parent, Relation.QUANTIZED, coefficient=1.0, method="int8")
     return zoo.add(repo, Made("int8", (link,)), claiming=claiming)
 
@@ -123,7 +125,7 @@ def quantize_groups(
             level = torch.clamp(torch.round(blocks / scale) + zero, 0, 2**bits - 1)
             weights[name] = ((level - zero) * scale).reshape(tensor.shape)
     weights = {n: t.to(torch.float16) for n, t in weights.items()}
-    _write(zoo, parent, repo, weights, "float16")
+    write_weights(zoo, parent, repo, weights, "float16")
     link = edge(
         parent,
         Relation.QUANTIZED,
@@ -186,7 +188,9 @@ def rewrite(
     """Write a copy of `parent` whose weights `change` made from the parent's, in its dtype."""
     dtype = _dtype_name(zoo, parent)
     weights = change(read_weights(zoo.path(parent)))
-    _write(zoo, parent, repo, {n: t.to(TORCH_DTYPES[dtype]) for n, t in weights.items()}, dtype)
+    write_weights(
+        zoo, parent, repo, {n: t.to(TORCH_DTYPES[dtype]) for n, t in weights.items()}, dtype
+    )
     return zoo.add(repo, made, claiming=claiming)
 
 
@@ -198,10 +202,10 @@ def _copy(zoo: Nursery, parent: str, repo: str, *, with_weights: bool) -> None:
             shutil.copyfile(file, target / file.name)
 
 
-def _write(
+def write_weights(
     zoo: Nursery, parent: str, repo: str, weights: dict[str, torch.Tensor], dtype: str
 ) -> None:
-    """Write `weights` with the parent's other files, the config saying `dtype`."""
+    """Write `weights` with the files that `parent` has beside its own; the config says `dtype`."""
     _copy(zoo, parent, repo, with_weights=False)
     folder = zoo.path(repo)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
