@@ -18,7 +18,7 @@ from lineage.fingerprint.torchside import hold_to_one_thread, one_thread
 from lineage.fingerprint.types import VERSION, DeltaPrint, Fingerprint, TensorPrint
 from lineage.weights.reader import TensorInfo, WeightReader
 
-CHUNK_BYTES = 1 << 22
+CHUNK_BYTES = 1 << 23
 """Bytes read at a time by each thread."""
 
 _MOST_THREADS = 16
@@ -51,7 +51,7 @@ def fingerprint(
     (default: the processors this process may use, at most 16) or `chunk_bytes`. `on_bytes` is told
     of bytes as they are read, from one thread at a time. With `Coverage.SAMPLE` only the probe's
     ranges of tensors are read, and of an adapter its factors; with `Coverage.NONE` nothing but the
-    headers. Memory: some 10 MiB a thread, and the fingerprint.
+    headers. Memory: some 15 MiB a thread, and the fingerprint.
 
     Raises what the reader raises, and FingerprintError where tensors are not what their headers
     say.
