@@ -28,13 +28,16 @@ bench: $(VENV)/.dev
 
 # Thresholds were fitted on seeds 0 to 2; these are others. Built once, kept in .zoo.
 SEEDS ?= 3
-ZOOS = $(foreach s,$(SEEDS),.zoo/full-s$(s) .zoo/crowd-s$(s))
+ZOOS = $(foreach s,$(SEEDS),.zoo/full-s$(s) .zoo/crowd-s$(s) .zoo/foreign-s$(s))
 
 bench-inference: $(VENV)/.dev $(ZOOS:%=%/truth.json)
 	$(BIN)/python -m scripts.bench.inference $(ZOOS) --cache .zoo/cache
 
 .zoo/full-s%/truth.json:
 	$(BIN)/python -m scripts.zoo.build $(@D) --seed $*
+
+.zoo/foreign-s%/truth.json:
+	$(BIN)/python -m scripts.zoo.build $(@D) --size foreign --seed $*
 
 .zoo/crowd-s%/truth.json:
 	$(BIN)/python -m scripts.zoo.crowd $(@D) --seed $*
