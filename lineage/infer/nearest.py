@@ -1,19 +1,19 @@
 """Casts and the nearest older model: what distances alone can say."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from pydantic import JsonValue
 
 from lineage.domain.derivation import Alternative, EvidenceKind, Relation
 from lineage.infer.chance import p_of_cosine, p_of_share
-from lineage.infer.descent import Inheritance
 from lineage.infer.family import Family
+from lineage.infer.generators import Training
 from lineage.infer.grain import Grain, round_to
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.match import match_tensors
 from lineage.infer.twins import time_note
+from lineage.infer.untouched import Mine
 
 FOREIGN = 0.25
 """Share of a child's values, at most, that a cast may have without a counterpart."""
@@ -90,22 +90,18 @@ def cast_link(family: Family, parent: int, child: int, share: float) -> Explanat
     )
 
 
-def finetune_link(
-    family: Family,
-    parent: int,
-    child: int,
-    shown: Inheritance | None = None,
-    others: Sequence[int] = (),
-) -> Explanation:
-    """Explain a child as trained from its parent; `others` may have been it as well."""
-    p, c = family.views[parent], family.views[child]
-    cosine, count = cosine_to(family, parent, child)
+def finetune_link(family: Family, child: int, made: Training, kept: Mine) -> Explanation:
+    """Explain a child as trained from its parent, by what it inherited and what it left alone."""
+    p, c = family.views[made.parent], family.views[child]
+    cosine, count = cosine_to(family, made.parent, child)
     detail: dict[str, JsonValue] = {}
-    if shown:
-        detail = {
-            "inherited": [round(q, 3) for q in (shown.low, shown.middle, shown.high)],
-            "tensors": shown.tensors,
-        }
+    if made.shown:
+        shown = made.shown
+        detail["inherited"] = [round(q, 3) for q in (shown.low, shown.middle, shown.high)]
+        detail["tensors"] = shown.tensors
+    if kept.parts:
+        detail["untouched"] = kept.parts
+        detail["not_of_others"] = kept.beyond
     return Explanation(
         child=c.id,
         relation=Relation.FINETUNE,
@@ -117,7 +113,7 @@ def finetune_link(
         where=f"{p.subject.artifact} -> {c.subject.artifact}",
         artifact=c.subject.artifact,
         detail={"cosine": round(cosine, 6), "time": time_note(p, c), **detail},
-        alternatives=[Alternative(parents=(family.views[r].id,)) for r in others],
+        alternatives=[Alternative(parents=(family.views[r].id,)) for r in made.open],
     )
 
 

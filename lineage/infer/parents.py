@@ -30,6 +30,7 @@ from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
 from lineage.infer.space import Space, make_space
 from lineage.infer.turned import find_turned
+from lineage.infer.untouched import Untouched
 from lineage.infer.views import View
 from lineage.infer.workers import at_once
 
@@ -103,9 +104,10 @@ def family_links(
             state.echoes[child] = _rows_of(family, link)[0]
     found = at_once(lambda s: made_exactly(space, s, adapters), searches)
     merges = {s.child: (s, f) for s, f in zip(searches, found, strict=True)}
+    untouched = Untouched(family)
     for child in range(len(family.views)):
         if child in merges:
-            links[child] = _settled(space, *merges[child], state)
+            links[child] = _settled(space, *merges[child], state, untouched)
         if child in links:
             _learn(space, child, links[child], state)
     return [links[child] for child in sorted(links)]
@@ -211,12 +213,15 @@ def made_exactly(space: Space, search: Search, adapters: Sequence[View]) -> Foun
     return elementwise_link(family, child, chosen) if chosen else None
 
 
-def _settled(space: Space, search: Search, found: Found, state: State) -> Explanation:
+def _settled(
+    space: Space, search: Search, found: Found, state: State, untouched: Untouched
+) -> Explanation:
     """Choose among sums by how their sources were made; what nothing reproduces was trained."""
     child = search.child
     if isinstance(found, Sums):
         return sum_link(space.family, child, found.best_first(state.merged))
     if found is not None:
         return found
-    found_by = trained_from(space, child, search.rows, state.parents, state.generators)
-    return finetune_link(space.family, found_by.parent, child, found_by.shown, found_by.open)
+    kept = untouched.kept(child, search.rows)
+    found_by = trained_from(space, child, kept.left, state.parents, state.generators)
+    return finetune_link(space.family, child, found_by, kept.of(found_by.parent))

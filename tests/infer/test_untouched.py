@@ -1,0 +1,40 @@
+"""Whose rows a trained model still has: siblings are told from parents by what nobody changed."""
+
+import torch
+
+from lineage.infer.scan import scan
+from tests.infer.families import model_print, subject
+
+
+def _tuned(
+    start: dict[str, torch.Tensor], shared: torch.Tensor, seen: slice, seed: int
+) -> dict[str, torch.Tensor]:
+    """Train as others do: all of a matrix moves much alike, of the embedding only what is seen."""
+    draw = torch.Generator().manual_seed(seed)
+    out = {n: t.float().clone() for n, t in start.items()}
+    noise = torch.randn(shared.shape, generator=draw)
+    out["mlp"] += 0.02 * shared + 0.002 * noise
+    rows = out["embed"][seen]
+    out["embed"][seen] = rows + 0.02 * torch.randn(rows.shape, generator=draw)
+    return {n: t.to(torch.bfloat16) for n, t in out.items()}
+
+
+def test_a_sibling_whose_change_is_alike_is_no_parent_and_a_parent_is() -> None:
+    draw = torch.Generator().manual_seed(0)
+    root = {
+        "embed": torch.randn(32, 128, generator=draw).to(torch.bfloat16),
+        "mlp": torch.randn(64, 64, generator=draw).to(torch.bfloat16),
+    }
+    shared = torch.randn(64, 64, generator=draw)
+    one = _tuned(root, shared, slice(0, 24), 1)
+    two = _tuned(root, shared, slice(8, 32), 2)
+    child = _tuned(one, shared, slice(8, 32), 3)
+    made = {"root": root, "one": one, "two": two, "child": child}
+    findings = scan([subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items())])
+    found = {(d.parent, d.child): d for d in findings.derivations}
+    assert set(found) == {
+        ("org/root", "org/one"),
+        ("org/root", "org/two"),
+        ("org/one", "org/child"),
+    }
+    assert found["org/one", "org/child"].evidence[0].detail["untouched"] == 8
