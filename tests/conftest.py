@@ -31,16 +31,21 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+GROUPS = ("neo4j_url", "demo", "kinds", "small")
+"""Fixtures so dear that one worker makes each, and runs all tests that need it."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share something dear, a server or a family of models, on one worker."""
     for item in items:
         names = getattr(item, "fixturenames", ())
-        group = next((g for g in ("neo4j_url", "demo", "kinds", "small") if g in names), None)
+        group = next((g for g in GROUPS if g in names), None)
         if item.get_closest_marker("neo4j"):
             group = "neo4j_url"
         if group:
             item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture

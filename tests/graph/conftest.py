@@ -12,9 +12,6 @@ from lineage.graph.open import open_neo4j, open_store
 from lineage.graph.sqlite import SqliteStore
 from lineage.graph.sqlite.schema import MIGRATIONS
 from lineage.graph.store import Store
-from tests.neo4j_server import neo4j_url
-
-__all__ = ["neo4j_url"]
 
 KINDS = [pytest.param("sqlite"), pytest.param("neo4j", marks=pytest.mark.neo4j)]
 

@@ -388,6 +388,7 @@ def test_ids_of_repos_and_present_ids_go_through_aliases(store: Store) -> None:
     assert not store.present_ids([])
 
 
+@pytest.mark.last  # a server takes as long to be rid of so many as to take them in
 def test_hub_of_300_000_children(store: Store) -> None:
     rows = (DeclaredEdge("hub", f"c{i:06}", Relation.FINETUNE) for i in range(300_000))
     assert store.import_edges(rows, "f") == 300_000
