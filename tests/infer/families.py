@@ -1,5 +1,6 @@
 """Small families of models made in memory, and their subjects."""
 
+import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -28,20 +29,22 @@ def positions(count: int) -> torch.Tensor:
     return torch.cat([torch.arange(s, s + 1024) for s in starts])
 
 
+@functools.cache
+def _side(n: int) -> torch.Tensor:
+    g = torch.Generator().manual_seed(7)
+    s = torch.randint(0, 2, (1 << 20,), generator=g)[:n].float() * 2 - 1
+    m = torch.zeros(32, n)
+    m[torch.arange(n) % 32, torch.arange(n)] = s
+    return m
+
+
 def sketch(values: torch.Tensor) -> npt.NDArray[np.float32]:
     flat = values.float()
     if flat.dim() < 2:
         flat = flat.reshape(-1, 1)
     flat = flat.reshape(flat.shape[0], -1)
 
-    def side(n: int) -> torch.Tensor:
-        g = torch.Generator().manual_seed(7)
-        s = torch.randint(0, 2, (1 << 20,), generator=g)[:n].float() * 2 - 1
-        m = torch.zeros(32, n)
-        m[torch.arange(n) % 32, torch.arange(n)] = s
-        return m
-
-    out = side(flat.shape[0]) @ flat @ side(flat.shape[1]).T
+    out = _side(flat.shape[0]) @ flat @ _side(flat.shape[1]).T
     flat_sketch: npt.NDArray[np.float32] = out.numpy()
     return flat_sketch
 
