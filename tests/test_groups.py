@@ -4,7 +4,7 @@ import pytest
 
 
 def test_the_scheduler_is_told_the_groups(request: pytest.FixtureRequest) -> None:
-    if not request.config.option.__dict__.get("loadgroup"):
+    if not request.config.getoption("loadgroup", default=False):
         pytest.skip("not run by workers that keep groups together")
     for item in request.session.items:
         mark = item.get_closest_marker("xdist_group")

@@ -54,10 +54,10 @@ class State:
     another's after a cast or a quantizer: they explain nothing that their origin does not.
     """
 
+    untouched: Untouched
     parents: dict[int, list[int]] = field(default_factory=dict)
     merged: set[int] = field(default_factory=set)
     echoes: dict[int, int] = field(default_factory=dict)
-    adapters: Sequence[View] = ()
     generators: Generators = field(default_factory=Generators)
 
 
@@ -86,7 +86,7 @@ def family_links(
     """
     space = make_space(family, device)
     gaps = squared_distances(family, device)
-    state = State(adapters=adapters)
+    state = State(Untouched(family))
     patches = Patches(family)
     links: dict[int, Explanation] = {}
     searches: list[Search] = []
@@ -104,10 +104,9 @@ def family_links(
             state.echoes[child] = _rows_of(family, link)[0]
     found = at_once(lambda s: made_exactly(space, s, adapters), searches)
     merges = {s.child: (s, f) for s, f in zip(searches, found, strict=True)}
-    untouched = Untouched(family)
     for child in range(len(family.views)):
         if child in merges:
-            links[child] = _settled(space, *merges[child], state, untouched)
+            links[child] = _settled(space, *merges[child], state)
         if child in links:
             _learn(space, child, links[child], state)
     return [links[child] for child in sorted(links)]
@@ -213,15 +212,13 @@ def made_exactly(space: Space, search: Search, adapters: Sequence[View]) -> Foun
     return elementwise_link(family, child, chosen) if chosen else None
 
 
-def _settled(
-    space: Space, search: Search, found: Found, state: State, untouched: Untouched
-) -> Explanation:
+def _settled(space: Space, search: Search, found: Found, state: State) -> Explanation:
     """Choose among sums by how their sources were made; what nothing reproduces was trained."""
     child = search.child
     if isinstance(found, Sums):
         return sum_link(space.family, child, found.best_first(state.merged))
     if found is not None:
         return found
-    kept = untouched.kept(child, search.rows)
+    kept = state.untouched.kept(child, search.rows)
     found_by = trained_from(space, child, kept.left, state.parents, state.generators)
     return finetune_link(space.family, child, found_by, kept.of(found_by.parent))

@@ -6,16 +6,20 @@ A sibling, which starts from the same values and not from those of the candidate
 where the candidate changed them, however alike its own training was.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from lineage.fingerprint.probe import probe_runs, sampled_rows
+from lineage.fingerprint.probe import probe_runs
+from lineage.fingerprint.types import Embedding
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
+from lineage.infer.reparam import gram_of, token_count
 from lineage.infer.views import View
 
 LEAST = 32
@@ -44,6 +48,8 @@ BEYOND = 4
 """How many times more parts must speak for one candidate than for another to exclude that."""
 
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Mine:
     beyond: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Kept:
     """Which parts of a child are its candidates': (candidates, parts) each.
 
@@ -70,45 +76,53 @@ class Kept:
     like: Bools
     unlike: Bools
 
-    @property
-    def votes(self) -> npt.NDArray[np.int64]:
+    @cached_property
+    def votes(self) -> Ints:
         """Return (candidates, candidates): parts that are the first's and not the second's."""
         return self.like.astype(np.int64) @ self.unlike.T.astype(np.int64)
 
-    @property
+    @cached_property
     def left(self) -> list[int]:
         """Return the candidates that no other one excludes: all, where nothing tells."""
-        votes = self.votes
-        excluded = np.flatnonzero((votes > BEYOND * votes.T).any(0))
+        excluded = np.flatnonzero((self.votes > BEYOND * self.votes.T).any(0)).tolist()
         return [row for n, row in enumerate(self.rows) if n not in excluded]
 
     def of(self, row: int) -> Mine:
         """Return what speaks for one of the candidates."""
-        place, left = list(self.rows).index(row), set(self.left)
+        place, left = self.rows.index(row), set(self.left)
         lags = [int(v) for r, v in zip(self.rows, self.votes[place], strict=True) if r not in left]
         return Mine(int(self.like[place].sum()), min(lags, default=0))
 
 
 @dataclass(slots=True)
 class Untouched:
-    """Compares models of one family row by row; remembers where rows begin."""
+    """Compares models of one family row by row; remembers where rows begin.
+
+    A part is a piece of a row that the probe has in one run: `_starts` (parts) is where it begins
+    among the family's positions, `_sizes` how many it has, `_slots` its tensor, `_telling` whether
+    they are enough, `_units` the length of its positions' units.
+    """
 
     family: Family
-    _starts: npt.NDArray[np.int64] = field(init=False)
-    _slots: npt.NDArray[np.int64] = field(init=False)
+    _starts: Ints = field(init=False)
+    _sizes: Ints = field(init=False)
+    _slots: Ints = field(init=False)
+    _telling: Bools = field(init=False)
+    _units: Floats = field(init=False)
 
     def __post_init__(self) -> None:
-        starts, slots = [0], [-1]
-        for number, slot in enumerate(self.family.slots):
-            for begin, end in _row_pieces(slot.shape, slot.size):
-                if slot.start + begin != starts[-1]:
-                    starts.append(slot.start + begin)
-                    slots.append(-1)
-                slots[-1] = number if end - begin >= LEAST else -1
-                starts.append(slot.start + end)
-                slots.append(-1)
-        self._starts = np.array(starts[:-1] or [0], np.int64)
-        self._slots = np.array(slots[: len(self._starts)], np.int64)
+        whole = self.family.values.shape[1]
+        slots = {
+            slot.start + begin: number
+            for number, slot in enumerate(self.family.slots)
+            for begin in _row_starts(slot.shape, slot.size)
+        }
+        self._starts = np.array(sorted(slots), np.int64)
+        self._sizes = np.diff(np.append(self._starts, whole))
+        self._slots = np.array([slots[start] for start in sorted(slots)], np.int64)
+        self._telling = self._sizes >= LEAST
+        squares = np.square(self.family.unit.double().numpy())
+        self._units = np.sqrt(np.add.reduceat(squares, self._starts))
 
     def kept(self, child: int, rows: Sequence[int]) -> Kept:
         """Return what `child` has of each of the candidates `rows` as it was."""
@@ -120,118 +134,98 @@ class Untouched:
         )
 
     def _probed(self, child: int, rows: Sequence[int]) -> Kept:
-        family = self.family
+        family, every = self.family, np.ones(len(self._starts), np.bool_)
         ours, grain = family.values[child], family.views[child].grain
-        total = np.diff(np.append(self._starts, family.values.shape[1]))
-        whole = self._slots >= 0
-        there = family.have[:, np.maximum(self._slots, 0)] & whole
-        like = np.zeros((len(rows), len(total)), np.bool_)
-        unlike = np.zeros_like(like)
+        moved = np.zeros((len(rows), len(self._starts)), np.int64)
+        like, there = np.zeros(moved.shape, np.bool_), np.zeros(moved.shape, np.bool_)
         for n, row in enumerate(rows):
-            theirs = round_to(family.values[row], grain)
-            moved = np.add.reduceat((theirs != ours).numpy(), self._starts, dtype=np.int64)
-            scaled = self._scaled(ours, theirs, grain)
-            both = there[child] & there[row]
-            finer = family.views[row].grain.bits > grain.bits
-            near = scaled <= DECAYED if grain is Grain.F32 else moved <= FLIPPED * total * finer
-            like[n] = both & ((moved == 0) | near)
-            unlike[n] = both & (moved >= MOVED * total) & (scaled > APART)
-        used = like.any(0)
-        return Kept(rows, like[:, used], unlike[:, used])
+            other = (round_to(family.values[row], grain) != ours).numpy()
+            moved[n] = np.add.reduceat(other, self._starts, dtype=np.int64)
+            there[n] = (
+                self._telling & family.have[child][self._slots] & family.have[row][self._slots]
+            )
+            if grain is Grain.F32:
+                near = self._scaled(child, row, every) <= DECAYED
+            else:
+                finer = family.views[row].grain.bits > grain.bits
+                near = moved[n] <= FLIPPED * self._sizes * finer
+            like[n] = there[n] & ((moved[n] == 0) | near)
+        some: Bools = np.any(like, 0)  # what is nobody's tells nothing: few are left
+        unlike = (there & (moved >= MOVED * self._sizes))[:, some]
+        for n, row in enumerate(rows):
+            unlike[n] &= self._scaled(child, row, some) > APART
+        return Kept(rows, like[:, some], unlike)
 
-    def _scaled(
-        self, ours: torch.Tensor, theirs: torch.Tensor, grain: Grain
-    ) -> npt.NDArray[np.float64]:
-        """Return how far each row is from the other's times a number, in errors of a cast."""
-        a, b = ours.double().numpy(), theirs.double().numpy()
-        dot = np.add.reduceat(a * b, self._starts)
-        size = np.add.reduceat(b * b, self._starts)
+    def _scaled(self, child: int, row: int, parts: Bools) -> Floats:
+        """Return how far some parts are from the other's times a number, in errors of a cast."""
+        if not parts.any():
+            return np.zeros(0)
+        grain = self.family.views[child].grain
+        here, sizes = torch.from_numpy(np.repeat(parts, self._sizes)), self._sizes[parts]
+        starts = np.cumsum(sizes) - sizes
+        a = self.family.values[child][here].double().numpy()
+        b = round_to(self.family.values[row][here], grain).double().numpy()
+        dot, size = np.add.reduceat(a * b, starts), np.add.reduceat(b * b, starts)
         factor = np.divide(dot, size, out=np.zeros_like(dot), where=size > 0)
-        count = np.diff(np.append(self._starts, len(a)))
-        left = np.add.reduceat(np.square(a - np.repeat(factor, count) * b), self._starts)
-        error = np.add.reduceat(np.square(self.family.unit.double().numpy()), self._starts)
-        out: npt.NDArray[np.float64] = np.sqrt(left / error) / grain.floor
+        left = np.add.reduceat(np.square(a - np.repeat(factor, sizes) * b), starts)
+        out: Floats = np.sqrt(left) / self._units[parts] / grain.floor
         return out
 
 
-def _row_pieces(shape: Sequence[int], size: int) -> list[tuple[int, int]]:
-    """Return where each probed piece of a row begins and ends among a tensor's probed values."""
-    total = int(np.prod(shape, dtype=np.int64))
-    columns = max(1, total // shape[0] if len(shape) > 1 else total)
-    pieces: list[tuple[int, int]] = []
-    at = 0
+def _row_starts(shape: Sequence[int], size: int) -> list[int]:
+    """Return where the pieces of rows begin among a tensor's `size` probed values."""
+    columns = math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape)
+    starts, at = [], 0
     for start, count in probe_runs(shape):
-        here = start
-        while here < start + count and at < size:
-            end = min((here // columns + 1) * columns, start + count, here + size - at)
-            pieces.append((at, at + end - here))
-            at, here = at + end - here, end
-    return pieces
+        ends = range((start // columns + 1) * columns, start + count, columns)
+        starts += [at + begin - start for begin in (start, *ends)]
+        at += count
+    return [begin for begin in starts if begin < size]
 
 
 def _sampled(family: Family, child: int, rows: Sequence[int]) -> Kept:
     """Compare the inner products of sampled rows of embeddings, which see more of them."""
-    ours = _grams(family.views[child])
-    like, unlike = [], []
-    for row in rows:
-        # A cast changes all inner products: those of what was finer before it tell nothing.
-        finer = family.views[row].grain.bits > family.views[child].grain.bits
-        theirs = [] if finer else _grams(family.views[row])
-        one, two = [], []
-        for n, own in enumerate(ours):
-            same = _same_rows(own, theirs[n]) if n < len(theirs) else None
-            none = np.zeros(len(own), np.bool_)
-            one.append(none if same is None else same[0])
-            two.append(none if same is None else same[1])
-        like.append(np.concatenate(one) if one else np.zeros(0, np.bool_))
-        unlike.append(np.concatenate(two) if two else np.zeros(0, np.bool_))
-    return Kept(rows, np.array(like, np.bool_), np.array(unlike, np.bool_))
+    ours = _embeddings(family.views[child])
+    counts = [token_count(own.vocabulary) for own in ours]
+    found = np.zeros((2, len(rows), sum(counts)), np.bool_)
+    for n, row in enumerate(rows):
+        theirs = family.views[row]
+        if theirs.grain.bits > family.views[child].grain.bits:
+            continue  # the child's cast changed all inner products
+        at = 0
+        for own, count, other in zip(ours, counts, _embeddings(theirs), strict=False):
+            shared = min(count, token_count(other.vocabulary))
+            found[:, n, at : at + shared] = _same_rows(gram_of(own, shared), gram_of(other, shared))
+            at += count
+    return Kept(rows, *found)
 
 
-def _grams(view: View) -> list[npt.NDArray[np.float64]]:
-    """Return the Gram matrices of sampled rows of a model's embeddings."""
-    found = []
-    for embedding in view.invariants.embeddings if view.invariants else ():
-        count = len(sampled_rows(embedding.vocabulary))
-        gram = np.zeros((count, count))
-        if len(embedding.gram) != count * (count + 1) // 2:
-            continue
-        gram[np.triu_indices(count)] = embedding.gram
-        found.append(gram + np.triu(gram, 1).T)
-    return found
+def _embeddings(view: View) -> Sequence[Embedding]:
+    return view.invariants.embeddings if view.invariants else ()
 
 
-def _same_rows(
-    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]
-) -> tuple[Bools, Bools] | None:
+def _same_rows(ours: Floats, theirs: Floats) -> tuple[Bools, Bools]:
     """Tell which rows are the same in two models, and which are not, by their inner products.
 
-    Each model's are scaled by a number of its own, so that those of equal rows have one ratio; it
-    is the commonest. None where nothing can be compared. Vocabularies that grew share all rows of
-    the smaller one.
+    Each model's (rows, rows) are scaled by a number of its own, so that those of equal rows have
+    one ratio; it is the commonest.
     """
-    count = len(ours)
-    shared = min(count, len(theirs))
-    a, b = ours[:shared, :shared], theirs[:shared, :shared]
-    norms = np.diagonal(a), np.diagonal(b)
-    some = (norms[0] > 0) & (norms[1] > 0)
-    like, unlike = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    like = np.zeros(len(ours), np.bool_)
+    norms, others = np.diagonal(ours), np.diagonal(theirs)
+    some = (norms > 0) & (others > 0)
     if some.sum() < FEWEST:
-        return None
-    unlike[:shared] = some
-    ratio = np.divide(norms[0], norms[1], out=np.zeros(shared), where=some)
+        return like, like
+    ratio = np.divide(norms, others, out=np.zeros(len(norms)), where=some)
     ranked = np.sort(ratio[some])
     ends = np.searchsorted(ranked, ranked * (1 + SAME), side="right")
     best = int(np.argmax(ends - np.arange(len(ranked))))
-    if ends[best] - best < FEWEST:
-        return like, unlike
     middle = float(np.median(ranked[best : ends[best]]))
-    near = np.flatnonzero(some & (np.abs(ratio / middle - 1) <= SAME))
-    size = np.sqrt(norms[0][near])
-    error = np.abs(a[np.ix_(near, near)] - middle * b[np.ix_(near, near)])
-    agrees = (error <= SAME * np.outer(size, size)).mean(1) > 0.5
-    if agrees.sum() < FEWEST:
-        return like, unlike
-    like[near[agrees]] = True
-    unlike[:shared] &= np.abs(ratio / middle - 1) > OTHER
-    return like, unlike
+    off = np.abs(ratio / middle - 1)
+    near = np.flatnonzero(some & (off <= SAME))
+    size, square = np.sqrt(norms[near]), np.ix_(near, near)
+    error = np.abs(ours[square] - middle * theirs[square])
+    agrees = near[(error <= SAME * np.outer(size, size)).mean(1) > 0.5]
+    if ends[best] - best < FEWEST or len(agrees) < FEWEST:
+        return like, some
+    like[agrees] = True
+    return like, some & (off > OTHER)
