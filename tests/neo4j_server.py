@@ -17,8 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path(os.environ.get("LINEAGE_SHARED") or ROOT.parent / "shared") / "neo4j"
 PASSWORD = "lineage-test"
-QUICK_START = {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:-UsePerfData"}
-"""A server that lives for seconds compiles its code once and no better."""
+BRIEF = {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:-UsePerfData"}
+"""A server that lives for seconds compiles its code once; a busy one needs it compiled well."""
 
 
 def missing() -> str | None:
@@ -44,9 +44,10 @@ def free_port() -> int:
 class Server:
     """A private Neo4j whose data lie in `home`; starts when entered, stops when left."""
 
-    def __init__(self, home: Path, *, heap: str = "1g") -> None:
+    def __init__(self, home: Path, *, heap: str = "1g", brief: bool = False) -> None:
         self.home = home
         self.heap = heap
+        self.env = os.environ | BRIEF if brief else None
         self.port = free_port()
         self.url = f"bolt://neo4j:{PASSWORD}@127.0.0.1:{self.port}"
 
@@ -54,7 +55,7 @@ class Server:
         subprocess.run(
             [TOOLS / "start", self.home, "--bolt-port", str(self.port), "--heap", self.heap,
              "--password", PASSWORD],
-            check=True, stdout=subprocess.DEVNULL, timeout=150, env=os.environ | QUICK_START,
+            check=True, stdout=subprocess.DEVNULL, timeout=150, env=self.env,
         )  # fmt: skip
 
     def stop(self, *, kill: bool = False) -> None:
@@ -65,7 +66,7 @@ class Server:
         """Run neo4j-admin on the stopped server's data and return what it prints."""
         done = subprocess.run(
             [TOOLS / "admin", self.home, *command],
-            check=False, capture_output=True, text=True, timeout=280,
+            check=False, capture_output=True, text=True, timeout=280, env=self.env,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -47,7 +47,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     reason = missing()
     if reason:
         skip_or_fail(reason)
-    server = Server(tmp_path / "server", heap="512m")
+    server = Server(tmp_path / "server", heap="512m", brief=True)
     yield server
     server.stop(kill=True)
 
