@@ -249,11 +249,13 @@ def _variants(
     weights: torch.Tensor, sizes: torch.Tensor, grain: Grain
 ) -> list[tuple[str, bool, torch.Tensor]]:
     common = common_weights(weights, sizes)
-    out = [("sum", False, weights), ("sum", False, common.expand_as(weights))]
-    out += [("sum", True, r.expand_as(weights)) for r in roundings(common)]
+    # repeated, not expanded: torch's median along a dimension of stride 0 reads what lies around
+    everywhere = [r.repeat(len(weights), 1) for r in (common, *roundings(common))]
+    out = [("sum", False, weights), ("sum", False, everywhere[0])]
+    out += [("sum", True, r) for r in everywhere[1:]]
     if grain is not Grain.F32:
         for base in range(weights.shape[1]):
-            out += [(f"deltas{base}", True, r.expand_as(weights)) for r in roundings(common)]
+            out += [(f"deltas{base}", True, r) for r in everywhere[1:]]
     return out
 
 

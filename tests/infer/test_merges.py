@@ -9,8 +9,12 @@ import yaml
 
 from lineage.domain.derivation import Derivation, Relation
 from lineage.infer.contents import contents
+from lineage.infer.family import stack
+from lineage.infer.replay import replay
 from lineage.infer.scan import scan
+from lineage.infer.space import make_space
 from lineage.infer.types import Subject
+from lineage.infer.views import open_view
 from tests.infer.families import model_print, subject
 from tests.infer.litter import Model, combine, make_base, tune
 
@@ -113,3 +117,14 @@ def test_a_fine_tune_of_a_fine_tune_is_told_from_a_sibling() -> None:
     edge = next(d for d in found if d.child == "org/further")
     assert edge.relation is Relation.FINETUNE
     assert "inherited" in edge.evidence[0].detail
+
+
+def test_weights_of_a_replay_can_be_summed_up_whatever_lies_around_in_memory() -> None:
+    """torch's median of an expanded tensor reads what lies behind it."""
+    models = family(7, torch.float32, 2)
+    merged = combine("linear", models["base"], [models["tune0"], models["tune1"]], (0.3, 0.7))
+    views = [open_view(s) for s in subjects({**models, "merge": merged})]
+    outcome = replay(make_space(stack(views)), 3, (1, 2))
+    assert outcome is not None
+    assert outcome.rounded
+    assert outcome.weights.median(0).values.tolist() == pytest.approx([0.3, 0.7])
