@@ -17,6 +17,16 @@ from lineage.infer.views import View
 SURE = 0.95
 """Score from which a copy is one, and a replay exact."""
 
+PROVEN = 0.99
+"""Score from which an exact replay leaves no place for a source that it does not name."""
+
+SPARING = frozenset({"sce", "arcee_fusion"})
+"""Methods that may leave so little of a source that an exact replay does without it, or what such
+a merge is then taken for."""
+
+FEWEST = 3
+"""Parts, at least, that training left as they are in others and not in a claimed parent."""
+
 EXACT_COPY = 0.99
 """Score from which a laundered copy has the invariants of its origin and of no model like it."""
 
@@ -124,9 +134,14 @@ class Judge:
             return self._copy_of_another(parent, child, subject)
         older = self._older(subject, source)
         told = self._inherits(subject) or (subject != child.id and self._trained(subject))
+        kept: dict[str, JsonValue] = {}
         traces: dict[str, JsonValue] = {}
         for name in sorted({subject, *self._traces.ancestors(subject)}):
-            if name != subject and self._settled(name, source):
+            if self._exact(name, PROVEN) or (name != subject and self._settled(name, source)):
+                continue
+            others = self._traces.kept_of_others(source, name) if self._trained(name) else 0
+            if others >= FEWEST:
+                kept[name] = others
                 continue
             trace = self._traces.find(source, name)
             lenient = name != subject or older or (trained and told)
@@ -136,6 +151,7 @@ class Judge:
         detail: dict[str, JsonValue] = {
             "why": "nothing of it is inside",
             "coefficients": traces,
+            "parts_of_others": kept,
             "explained_by": [p.id for e in self._links[child.id] for p in e.parents],
         }
         return _evidence(parent, child, 1.0, None, detail)
@@ -149,7 +165,15 @@ class Judge:
         links = self._links.get(name)
         if not links or all(_copied(e) for e in links) or self._older(name, source):
             return True
-        return all(e.kind is EvidenceKind.REPLAY and e.score >= SURE for e in links)
+        return self._exact(name, SURE)
+
+    def _exact(self, name: str, least: float) -> bool:
+        """Tell whether a model is known as made of others, and replayed with `least` at least."""
+        links = self._links.get(name, ())
+        return bool(links) and all(
+            e.kind is EvidenceKind.REPLAY and e.score >= least and e.method not in SPARING
+            for e in links
+        )
 
     def _older(self, name: str, source: str) -> bool:
         ours, theirs = (self._models[i].time if i in self._models else None for i in (name, source))

@@ -11,6 +11,7 @@ from lineage.infer.family import Family, stack
 from lineage.infer.jointfit import joint_fit
 from lineage.infer.links import Explanation
 from lineage.infer.order import may_precede
+from lineage.infer.untouched import Untouched
 from lineage.infer.views import View
 
 MOST_OTHERS = 20
@@ -77,6 +78,7 @@ class Traces:
             self._links[link.child].append(link)
         self._found: dict[tuple[str, str], Trace | None] = {}
         self._stack: Family | None = None
+        self._untouched: Untouched | None = None
 
     def root(self, name: str) -> str | None:
         """Return the oldest model of a family that a model belongs to."""
@@ -100,6 +102,24 @@ class Traces:
         if key not in self._found:
             self._found[key] = self._look(source, target)
         return self._found[key]
+
+    def kept_of_others(self, source: str, target: str) -> int:
+        """Count the parts that training left in `target` as an ancestor's and unlike `source`'s.
+
+        0 where as many as chance brings speak for `source`, or where nothing can be told.
+        """
+        members = self._family.get(target)
+        if members is None or self._family.get(source) is not members:
+            return 0
+        family = self._stacked(members)
+        rows = {v.id: n for n, v in enumerate(family.views)}
+        known = {members[0].id, *self.ancestors(target)} & rows.keys() - {source, target}
+        if not known:
+            return 0
+        if self._untouched is None or self._untouched.family is not family:
+            self._untouched = Untouched(family)
+        kept = self._untouched.kept(rows[target], [rows[n] for n in sorted(known)] + [rows[source]])
+        return 0 if rows[source] in kept.left else int(kept.votes[:-1, -1].max())
 
     def _look(self, source: str, target: str) -> Trace | None:
         members = self._family.get(target)

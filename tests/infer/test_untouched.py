@@ -4,6 +4,7 @@ import torch
 
 from lineage.infer.scan import scan
 from tests.infer.families import model_print, subject
+from tests.infer.test_claims import claim, contradicted
 
 
 def _tuned(
@@ -19,7 +20,7 @@ def _tuned(
     return {n: t.to(torch.bfloat16) for n, t in out.items()}
 
 
-def test_a_sibling_whose_change_is_alike_is_no_parent_and_a_parent_is() -> None:
+def _family() -> dict[str, dict[str, torch.Tensor]]:
     draw = torch.Generator().manual_seed(0)
     root = {
         "embed": torch.randn(32, 128, generator=draw).to(torch.bfloat16),
@@ -28,8 +29,11 @@ def test_a_sibling_whose_change_is_alike_is_no_parent_and_a_parent_is() -> None:
     shared = torch.randn(64, 64, generator=draw)
     one = _tuned(root, shared, slice(0, 24), 1)
     two = _tuned(root, shared, slice(8, 32), 2)
-    child = _tuned(one, shared, slice(8, 32), 3)
-    made = {"root": root, "one": one, "two": two, "child": child}
+    return {"root": root, "one": one, "two": two, "child": _tuned(one, shared, slice(8, 32), 3)}
+
+
+def test_a_sibling_whose_change_is_alike_is_no_parent_and_a_parent_is() -> None:
+    made = _family()
     findings = scan([subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items())])
     found = {(d.parent, d.child): d for d in findings.derivations}
     assert set(found) == {
@@ -38,3 +42,16 @@ def test_a_sibling_whose_change_is_alike_is_no_parent_and_a_parent_is() -> None:
         ("org/one", "org/child"),
     }
     assert found["org/one", "org/child"].evidence[0].detail["untouched"] == 8
+
+
+def test_a_card_that_names_a_sibling_is_contradicted_by_the_rows_that_it_changed() -> None:
+    claims = {"two": claim("one"), "child": claim("two", "one", "root")}
+    findings = scan(
+        [
+            subject(n, model_print(w), day, claims.get(n, ()))
+            for day, (n, w) in enumerate(_family().items())
+        ]
+    )
+    assert contradicted(findings) == {("one", "two"), ("two", "child")}
+    [lie] = [d for d in findings.derivations if (d.parent, d.child) == ("org/one", "org/two")]
+    assert lie.evidence[0].detail["parts_of_others"] == {"org/two": 4}
