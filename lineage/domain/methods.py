@@ -35,3 +35,6 @@ METHODS = {
     "sce": Traits("large", elects=True, normalizes=True, weighs=True, varied=True),
     "arcee_fusion": Traits("large"),
 }
+
+RANDOM = frozenset(name for name, traits in METHODS.items() if traits.keeps == "random")
+"""Methods that drop values by a generator, each for itself."""

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from lineage.domain.derivation import Relation
+from lineage.domain.methods import RANDOM
 from lineage.infer.coarse import nearest_on_grid, on_grid, pruned_link
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
@@ -36,6 +37,12 @@ from lineage.infer.workers import at_once
 
 CAST = 0.995
 """Share of values equal after a cast from which a model is one."""
+
+NEARLY_ALL = 0.75
+"""Dose from which on one source is almost all of what others change a little."""
+
+FEWEST = 3
+"""Parts, at least, that a child must have from one model and not from others."""
 
 PRUNED = 0.02
 """Least share of values that pruning sets to zero."""
@@ -217,8 +224,33 @@ def _settled(space: Space, search: Search, found: Found, state: State) -> Explan
     child = search.child
     if isinstance(found, Sums):
         return sum_link(space.family, child, found.best_first(state.merged))
-    if found is not None:
+    if found is not None and not trained_rather(space.family, child, found, state.untouched):
         return found
     kept = state.untouched.kept(child, search.rows)
     found_by = trained_from(space, child, kept.left, state.parents, state.generators)
     return finetune_link(space.family, child, found_by, kept.of(found_by.parent))
+
+
+def trained_rather(family: Family, child: int, found: Explanation, untouched: Untouched) -> bool:
+    """Tell whether a merge by random dropping rather is one model that was trained on.
+
+    Where it is blurred and almost all of it is one source, whose rows the child has to the last bit
+    where others of those it is said to be made from had changed them: what all are dropped into
+    would have changed some values of each row.
+    """
+    doses = found.detail.get("doses")
+    if found.method not in RANDOM or found.score >= SURE or not isinstance(doses, dict):
+        return False
+    rows = {view.id: row for row, view in enumerate(family.views)}
+    shares = {
+        rows[i]: v[0]
+        for i, v in doses.items()
+        if i in rows and isinstance(v, list) and isinstance(v[0], float)
+    }
+    most = max(shares, key=lambda r: shares[r], default=child)
+    if shares.get(most, 0.0) < NEARLY_ALL:
+        return False
+    kept = untouched.kept(child, _rows_of(family, found))
+    against = [n for n, row in enumerate(kept.rows) if row not in kept.left]
+    votes = kept.votes[kept.rows.index(most), against]
+    return most in kept.left and bool((votes >= FEWEST).any())

@@ -9,11 +9,9 @@ import torch
 import yaml
 
 from lineage.domain.errors import MissingDependencyError, RecipeError
+from lineage.domain.methods import RANDOM
 from lineage.hub.recipes import Ingredient, parse_recipes
 from lineage.hub.text import plain_number
-
-RANDOM = frozenset({"dare_linear", "dare_ties", "della", "della_linear"})
-"""Methods that drop values by a generator whose seed no model tells: none can be remade."""
 
 STEPS = (None, 0.05, 0.01, 0.001)
 """Numbers of a recovered recipe are taken as they stand, and rounded to multiples of these."""

@@ -2,7 +2,13 @@
 
 import torch
 
+from lineage.domain.derivation import EvidenceKind, Relation
+from lineage.infer.family import stack
+from lineage.infer.links import Explanation, Parent
+from lineage.infer.parents import trained_rather
 from lineage.infer.scan import scan
+from lineage.infer.untouched import Untouched
+from lineage.infer.views import open_view
 from tests.infer.families import model_print, subject
 from tests.infer.test_claims import claim, contradicted
 
@@ -55,3 +61,27 @@ def test_a_card_that_names_a_sibling_is_contradicted_by_the_rows_that_it_changed
     assert contradicted(findings) == {("one", "two"), ("two", "child")}
     [lie] = [d for d in findings.derivations if (d.parent, d.child) == ("org/one", "org/two")]
     assert lie.evidence[0].detail["parts_of_others"] == {"org/two": 4}
+
+
+def test_rows_left_alone_tell_training_from_values_dropped_at_random() -> None:
+    views = [open_view(subject(n, model_print(w), d)) for d, (n, w) in enumerate(_family().items())]
+    family = stack(views)
+
+    def blurred(method: str, dose: float) -> Explanation:
+        return Explanation(
+            child="org/child",
+            relation=Relation.MERGE,
+            parents=[Parent("org/root"), Parent("org/one", dose), Parent("org/two", 0.1)],
+            kind=EvidenceKind.REPLAY,
+            score=0.92,
+            p_value=0.0,
+            method=method,
+            base="org/root",
+            detail={"doses": {"org/one": [dose, 0.8, 1.0], "org/two": [0.1, 0.0, 0.2]}},
+        )
+
+    untouched = Untouched(family)
+    assert trained_rather(family, 3, blurred("dare_linear", 0.9), untouched)
+    assert not trained_rather(family, 3, blurred("ties", 0.9), untouched)
+    assert not trained_rather(family, 3, blurred("dare_linear", 0.5), untouched)
+    assert not trained_rather(family, 2, blurred("dare_linear", 0.9), untouched)
