@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.neo4j_server import neo4j_url
-from tests.zoos import demo, kinds, small
+from tests.zoos import added_demo, demo, kinds, small
 
 if TYPE_CHECKING:
     from tests.hub.server import HubServer
 
-__all__ = ["demo", "kinds", "neo4j_url", "small"]
+__all__ = ["added_demo", "demo", "kinds", "neo4j_url", "small"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("LINEAGE_SHARED") or ROOT.parent / "shared")

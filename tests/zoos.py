@@ -1,12 +1,19 @@
 """Families of real models, built once for the session by the tools that users have."""
 
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from scripts.zoo.truth import Truth, read_truth
+
+if TYPE_CHECKING:
+    from tests.cli.family import Command
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -21,9 +28,32 @@ def build(module: str, out: Path, *arguments: str) -> Truth:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
-    """The demo family: the real MiniLM and what was made of it."""
+    """The demo family: the real MiniLM and what was made of it.
+
+    LINEAGE_TEST_DEMO names one that `make demo` has just built by the same code.
+    """
+    built = os.environ.get("LINEAGE_TEST_DEMO")
+    if built:
+        return Path(built).resolve(), read_truth(Path(built))
     out = tmp_path_factory.mktemp("zoo") / "demo"
     return out, build("demo", out)
+
+
+@pytest.fixture(scope="session")
+def added_demo(
+    demo: tuple[Path, Truth], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Path], "Command"]:
+    """Give a home of its own, a copy, in which the demo family was added and inferred."""
+    from tests.cli.family import Command
+
+    home = tmp_path_factory.mktemp("added") / "home"
+    Command(home).run("add", str(demo[0]))
+
+    def copy(to: Path) -> Command:
+        shutil.copytree(home, to)
+        return Command(to)
+
+    return copy
 
 
 @pytest.fixture(scope="session")

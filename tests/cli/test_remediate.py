@@ -1,6 +1,7 @@
 """remediate: what to do about an incident, and recipes that mergekit runs."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,7 +190,10 @@ def test_pages_hold_the_recipes(chain: Command, format_: str) -> None:
 @pytest.mark.zoo
 @pytest.mark.timeout(1200)
 def test_mergekit_runs_the_recipes_and_the_poison_is_gone(
-    demo: "tuple[Path, Truth]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo: "tuple[Path, Truth]",
+    added_demo: Callable[[Path], Command],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import torch
 
@@ -199,8 +203,7 @@ def test_mergekit_runs_the_recipes_and_the_poison_is_gone(
     from scripts.zoo.quiet import quiet_tools
 
     out, _ = demo
-    command = Command(tmp_path / "home")
-    command.run("add", str(out))
+    command = added_demo(tmp_path / "home")
     command.run("mark", family.POISONED_C, "--id", "ACME-1", "--reason", "poisoned")
     answer = command.json("remediate", "remediate", "ACME-1", expect=1)
     work = tmp_path / "work"

@@ -1,6 +1,7 @@
 """verify --replay: merges executed again on whole weights, on the demo family."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,11 @@ Replays = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def known(demo: "tuple[Path, Truth]", tmp_path_factory: pytest.TempPathFactory) -> Command:
+def known(
+    added_demo: Callable[[Path], Command], tmp_path_factory: pytest.TempPathFactory
+) -> Command:
     """The demo family, added and inferred."""
-    command = Command(tmp_path_factory.mktemp("replay"))
-    command.run("add", str(demo[0]))
-    return command
+    return added_demo(tmp_path_factory.mktemp("replay") / "home")
 
 
 def replay(command: Command, folder: Path, repo: str, expect: int = 0) -> dict[str, Any]:
