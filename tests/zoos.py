@@ -68,3 +68,11 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
     """One family with every kind of adapter, copy and part."""
     out = tmp_path_factory.mktemp("zoo") / "kinds"
     return out, build("build", out, "--size", "kinds", "--seed", "1")
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
+    """Two of the foreign zoo's architectures: fused projections with a stranger, and images."""
+    out = tmp_path_factory.mktemp("zoo") / "foreign"
+    which = ("--size", "foreign", "--only", "neox", "vit")
+    return out, build("build", out, *which, "--seed", "1")

@@ -1,14 +1,17 @@
 """The zoo: families of models by real tools, every relation and method, with known truth.
 
     python -m scripts.zoo.build OUT --seed N [--size small|kinds|foreign|full] [--false-times]
+                                             [--only ARCHITECTURE ...]
 
 `full` has some 130 repositories in six families: three independent llamas and two GPT-2s of one
 size each, and the real all-MiniLM-L6-v2. `small` has some 30 of two llama families, `kinds` one
-family with every kind of adapter, copy and part.
+family with every kind of adapter, copy and part, `foreign` other architectures and training, or
+`--only` some of those.
 """
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -24,14 +27,23 @@ _PRETRAIN = {"small": 60, "full": 120}
 
 
 def build_zoo(
-    out: Path, seed: int, size: str, progress: Progress, *, false_times: bool = False
+    out: Path,
+    seed: int,
+    size: str,
+    progress: Progress,
+    *,
+    false_times: bool = False,
+    only: Collection[str] = (),
 ) -> Truth:
-    """Build the zoo under `out`, which is emptied first, and return its truth."""
+    """Build the zoo under `out`, which is emptied first, and return its truth.
+
+    `only` names the architectures of the foreign zoo that are wanted; none stands for all.
+    """
     torch.set_num_threads(1)  # small models are no slower, and the same on every machine
     zoo = Nursery(f"zoo-{size}", out, seed, progress, mixed_cards=True, false_times=false_times)
     with zoo.inside():
         if size == "foreign":
-            families.build(zoo)
+            families.build(zoo, only)
             return zoo.finish()
         tokenizer = train.train_tokenizer(VOCABULARY)
         llamas = Breeder(zoo, LLAMA, tokenizer)
@@ -172,13 +184,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", choices=("small", "kinds", "foreign", "full"), default="full")
     parser.add_argument("--false-times", action="store_true", help="date half of the copies wrong")
+    parser.add_argument(
+        "--only", nargs="+", default=(), choices=families.FAMILIES, help="of the foreign zoo"
+    )
     options = parser.parse_args(arguments)
+    if options.only and options.size != "foreign":
+        parser.error("--only is for --size foreign")
     build_zoo(
         options.out,
         options.seed,
         options.size,
         lambda line: print(line, file=sys.stderr, flush=True),
         false_times=options.false_times,
+        only=options.only,
     )
     return 0
 

@@ -1,6 +1,6 @@
 """The families of the foreign zoo: what each of its architectures went through."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from scripts.zoo import litters, text, transforms
@@ -13,12 +13,6 @@ _PRETRAIN = 75
 _LIGHT = Schooling(rate=4e-5, steps=15)
 _SGD = Schooling("sgd", rate=0.05, steps=30)
 _PREFERENCE = Schooling("rmsprop", rate=3e-5, steps=12, preference=True, batch=4)
-
-
-def build(zoo: Nursery) -> None:
-    """Build all families."""
-    for family in (qwen_families, gemma_families, mistral_families, fused_families, small_families):
-        family(zoo)
 
 
 def qwen_families(zoo: Nursery) -> None:
@@ -185,33 +179,46 @@ def fused_families(zoo: Nursery) -> None:
     _stranger(school, "swan", topics)
 
 
-def small_families(zoo: Nursery) -> None:
-    """Build a root, two children and their merge in each of the other architectures."""
-    kinds = (
-        (species.QWEN3, "crow"),
-        (species.OPT, "ibis"),
-        (species.BERT, "finch"),
-        (species.DISTILBERT, "robin"),
-        (species.T5, "gull"),
-        (species.VIT, "heron"),
-    )
-    for number, (kind, name) in enumerate(kinds):
-        school = School(zoo, kind)
-        root = school.pretrain(f"{name}/{name}-base", _PRETRAIN, "float32")
-        topics = litters.pick(zoo, text.domains(), 2)
-        one = school.tune(f"{name}/{name}-one", root, topics[0], Schooling(rate=5e-4))
-        two = school.tune(f"{name}/{name}-two", root, topics[1], Schooling("adafactor", rate=2e-3))
-        share = float(zoo.rng.integers(5, 16)) / 20
-        if number % 2:
-            handmade.soup(zoo, f"{name}/{name}-mix", (one, two), (share, 1 - share))
-        else:
-            handmade.task_vectors(zoo, f"{name}/{name}-mix", root, (one, two), (share, share))
-        if kind is species.QWEN3:
-            launder(zoo, "fresh/nova-j", one, ("heads", "scales", "stream"))
-            _stranger(school, "jay", topics)
+def small_family(zoo: Nursery, kind: species.Species, name: str, *, summed: bool) -> None:
+    """Build a root, two children and their merge: a sum of task vectors, or an average."""
+    school = School(zoo, kind)
+    root = school.pretrain(f"{name}/{name}-base", _PRETRAIN, "float32")
+    topics = litters.pick(zoo, text.domains(), 2)
+    one = school.tune(f"{name}/{name}-one", root, topics[0], Schooling(rate=5e-4))
+    two = school.tune(f"{name}/{name}-two", root, topics[1], Schooling("adafactor", rate=2e-3))
+    share = float(zoo.rng.integers(5, 16)) / 20
+    if summed:
+        handmade.task_vectors(zoo, f"{name}/{name}-mix", root, (one, two), (share, share))
+    else:
+        handmade.soup(zoo, f"{name}/{name}-mix", (one, two), (share, 1 - share))
+    if kind is species.QWEN3:
+        launder(zoo, "fresh/nova-j", one, ("heads", "scales", "stream"))
+        _stranger(school, "jay", topics)
 
 
 def _stranger(school: School, name: str, topics: Sequence[str]) -> None:
     """Train another root of the same architecture on the same text, and a child of it."""
     root = school.pretrain(f"{name}/{name}-base", _PRETRAIN)
     school.tune(f"{name}/{name}-chat", root, topics[0], Schooling(rate=3e-4))
+
+
+FAMILIES: dict[str, Callable[[Nursery], None]] = {
+    "qwen2": qwen_families,
+    "gemma": gemma_families,
+    "mistral": mistral_families,
+    "neox": fused_families,
+    "qwen3": partial(small_family, kind=species.QWEN3, name="crow", summed=True),
+    "opt": partial(small_family, kind=species.OPT, name="ibis", summed=False),
+    "bert": partial(small_family, kind=species.BERT, name="finch", summed=True),
+    "distilbert": partial(small_family, kind=species.DISTILBERT, name="robin", summed=False),
+    "t5": partial(small_family, kind=species.T5, name="gull", summed=True),
+    "vit": partial(small_family, kind=species.VIT, name="heron", summed=False),
+}
+"""What is built of each architecture, in this order."""
+
+
+def build(zoo: Nursery, only: Collection[str] = ()) -> None:
+    """Build all families, or `only` those of some architectures."""
+    for name, family in FAMILIES.items():
+        if not only or name in only:
+            family(zoo)
