@@ -1,6 +1,6 @@
 """The crowd: one popular model, its fine-tunes, and merges of them and of each other.
 
-    python -m scripts.zoo.crowd OUT --seed N [--merges 150] [--tunes 15]
+    python -m scripts.zoo.crowd OUT --seed N [--merges 150] [--tunes 15] [--width 128]
 
 The regime of popular families on the Hub: every merge has two to four parents, by any method of
 mergekit, mostly in bf16, drawn from the fine-tunes and from the merges before it.
@@ -8,6 +8,7 @@ mergekit, mostly in bf16, drawn from the fine-tunes and from the merges before i
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,19 @@ _METHODS = tuple(dict.fromkeys(method for method, _, _ in litters.WAYS))
 
 
 def build_crowd(
-    out: Path, seed: int, progress: Progress, *, tunes: int = 15, merges: int = 150
+    out: Path,
+    seed: int,
+    progress: Progress,
+    *,
+    tunes: int = 15,
+    merges: int = 150,
+    width: int = 128,
 ) -> Truth:
     """Build the crowd under `out`, which is emptied first, and return its truth."""
     torch.set_num_threads(1)  # small models are no slower, and the same on every machine
     zoo = Nursery("crowd", out, seed, progress, mixed_cards=True)
     with zoo.inside():
-        breeder = Breeder(zoo, LLAMA, train.train_tokenizer(VOCABULARY))
+        breeder = Breeder(zoo, replace(LLAMA, width=width), train.train_tokenizer(VOCABULARY))
         root = breeder.pretrain("fount/fount-base", 120)
         names = _tunes(breeder, root, tunes)
         made: list[str] = []
@@ -87,6 +94,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tunes", type=int, default=15)
     parser.add_argument("--merges", type=int, default=150)
+    parser.add_argument("--width", type=int, default=128)
     options = parser.parse_args(arguments)
     build_crowd(
         options.out,
@@ -94,6 +102,7 @@ def main(arguments: list[str]) -> int:
         lambda line: print(line, file=sys.stderr, flush=True),
         tunes=options.tunes,
         merges=options.merges,
+        width=options.width,
     )
     return 0
 

@@ -17,10 +17,11 @@ VOCABULARY = 1536
 
 @dataclass(frozen=True)
 class Species:
-    """One architecture: how to make it and where its adapters go."""
+    """One architecture: how to make it, `width` dimensions wide, and where its adapters go."""
 
     name: str
     targets: tuple[str, ...]
+    width: int = 128
 
     def fresh(self) -> Any:
         """Return a model with random weights."""
@@ -29,8 +30,8 @@ class Species:
         if self.name == "llama":
             llama = transformers.LlamaConfig(
                 vocab_size=VOCABULARY,
-                hidden_size=128,
-                intermediate_size=352,
+                hidden_size=self.width,
+                intermediate_size=11 * self.width // 4,
                 num_hidden_layers=6,
                 num_attention_heads=8,
                 num_key_value_heads=4,
@@ -44,7 +45,7 @@ class Species:
         gpt2 = transformers.GPT2Config(
             vocab_size=VOCABULARY,
             n_positions=256,
-            n_embd=128,
+            n_embd=self.width,
             n_layer=4,
             n_head=4,
             bos_token_id=0,
