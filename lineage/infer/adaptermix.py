@@ -82,7 +82,7 @@ def mixed_links(views: Sequence[View]) -> list[Explanation]:
         rows = _candidates(views, child, near[child] - mixed.keys())
         if len(rows) < 2:
             continue
-        by_product = _best(_products(view), {r: _products(views[r]) for r in rows})
+        by_product = _best(products(view), {r: products(views[r]) for r in rows})
         by_factor = _best(_factors(view), {r: _factors(views[r]) for r in rows})
         found = [(m, n) for m, n in ((by_product, "cat"), (by_factor, "linear")) if m and m.holds]
         if found:
@@ -112,7 +112,8 @@ def _candidates(views: Sequence[View], child: int, rows: Collection[int]) -> lis
     return kept[: 2 * MOST_SOURCES]
 
 
-def _products(view: View) -> list[_Piece]:
+def products(view: View) -> list[_Piece]:
+    """Return the sketched change of each matrix of an adapter, its scale included."""
     return [_Piece(d.target, d.shape, d.sketch.reshape(-1).astype(np.float64)) for d in view.deltas]
 
 
@@ -127,7 +128,7 @@ def _factors(view: View) -> list[_Piece]:
 
 def _best(ours: list[_Piece], others: dict[int, list[_Piece]]) -> _Mix | None:
     """Return the fit that takes one candidate after the other while each adds enough."""
-    columns = {r: c for r, pieces in others.items() if (c := _laid(ours, pieces)) is not None}
+    columns = {r: c for r, pieces in others.items() if (c := laid(ours, pieces)) is not None}
     target = np.concatenate([p.values for p in ours]) if ours else np.zeros(0)
     energy = float(target @ target)
     if len(columns) < 2 or energy <= 0:
@@ -165,7 +166,7 @@ def _fit(rows: Sequence[int], columns: dict[int, Values], target: Values, energy
     )  # fmt: skip
 
 
-def _laid(ours: list[_Piece], theirs: list[_Piece]) -> Values | None:
+def laid(ours: list[_Piece], theirs: list[_Piece]) -> Values | None:
     """Return another's numbers along ours, zeros where it has no such matrix.
 
     Matrices pair by name, else within one shape by their cosines. None where fewer than half do.

@@ -8,6 +8,7 @@ import torch
 
 from lineage.domain.derivation import SHOWN, Derivation, Relation
 from lineage.domain.errors import UnknownRefError
+from lineage.infer.blends import blend_fit, blended
 from lineage.infer.family import Family, stack
 from lineage.infer.inside import place
 from lineage.infer.jointfit import joint_fit, uneven_fit
@@ -196,7 +197,7 @@ def _roots(views: dict[str, View], parents: dict[str, list[Derivation]]) -> list
 def _regress(target: str, views: dict[str, View], parents: dict[str, list[Derivation]]) -> Contents:
     root = _root_of(target, views, parents)
     if root is None:
-        return Contents(target, None, (Source(target, 1.0, 1.0, 1.0),), 0.0)
+        return _alone(target, views, parents)
     roots = _roots(views, parents)
     models = [v for v in views.values() if v.tensors and not v.is_adapter]
     family = stack([root, *[m for m in models if m is not root]])
@@ -215,6 +216,29 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     return Contents(target, root.id, tuple(sources), fit.unexplained, notes)
 
 
+def _alone(target: str, views: dict[str, View], parents: dict[str, list[Derivation]]) -> Contents:
+    """Return what a root or an adapter holds: itself, or the adapters that it was made of."""
+    whole = Contents(target, None, (Source(target, 1.0, 1.0, 1.0),), 0.0)
+    edges = _blend_of(target, views, parents)
+    fit = blend_fit(views[target], [views[e.parent] for e in edges]) if edges else None
+    if fit is None:
+        return whole
+    sources = [
+        Source(e.parent, value, value - width, value + width)
+        for e, value, width in zip(edges, fit.coefficients, fit.widths, strict=True)
+    ]
+    return replace(whole, sources=tuple(sources), unexplained=fit.unexplained)
+
+
+def _blend_of(
+    name: str, views: dict[str, View], parents: dict[str, list[Derivation]]
+) -> list[Derivation]:
+    """Return the edges into an adapter from those it is a sum of; none where one is not known."""
+    edges = [e for e in parents.get(name, ()) if e.relation is not Relation.ADAPTER]
+    known = all(e.parent in views and views[e.parent].is_adapter for e in edges)
+    return edges if name in views and views[name].is_adapter and known and blended(edges) else []
+
+
 def own_changes(
     family: Family,
     views: dict[str, View],
@@ -229,6 +253,8 @@ def own_changes(
         if name in rows and len(into) == 1 and into[0].relation in _OWN_CHANGE:
             change = family.values[rows[name]] - family.values[rows[into[0].parent]]
         elif view.is_adapter:
+            if _blend_of(name, views, parents):
+                continue  # its sources speak for it
             placed = place(family, view, own)
             if placed is None or not bool(placed.change.any()):
                 continue  # no low-rank change to compare: that says nothing of what is inside

@@ -27,11 +27,17 @@ def joint_fit(family: Family, changes: torch.Tensor, own: torch.Tensor) -> Joint
 
     The intervals are from a jackknife over tensors.
     """
+    return fit_by_parts(changes, own, family.slot_of, len(family.slots))
+
+
+def fit_by_parts(
+    changes: torch.Tensor, own: torch.Tensor, slots: torch.Tensor, parts: int
+) -> JointFit:
+    """Fit `own` over `changes` as `joint_fit` does; `slots` says of which part each position is."""
     design = torch.cat([changes, own[None]]).double()
-    slots = family.slot_of
     count = len(changes)
-    grams = torch.zeros((len(family.slots), count + 1, count + 1), dtype=torch.float64)
-    for number in range(len(family.slots)):
+    grams = torch.zeros((parts, count + 1, count + 1), dtype=torch.float64)
+    for number in range(parts):
         part = design[:, slots == number]
         grams[number] = part @ part.T
     total = grams.sum(0)

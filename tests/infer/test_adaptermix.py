@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from lineage.domain.derivation import Relation
+from lineage.infer.contents import contents
 from lineage.infer.scan import scan
 from tests.infer.families import subject
 from tests.infer.litter import make_base
-from tests.infer.test_adapters import Factors, adapter_print, factors
+from tests.infer.test_adapters import Factors, adapter_print, factors, merged, model_print
 
 WEIGHTS = (0.7, 0.3)
 
@@ -68,3 +69,24 @@ def test_both_sources_and_their_weights_are_found_among_others(
         assert edge.coefficient is not None
         assert abs(edge.coefficient - weight) < off
     assert edges["lora5", "trained-on"].relation is Relation.FINETUNE
+
+
+@pytest.mark.parametrize("make", [by_products, by_factors])
+def test_a_blend_holds_its_sources_and_so_does_a_model_that_it_was_merged_into(
+    make: Callable[[Factors, Factors], Factors],
+) -> None:
+    base = make_base(2, layers=2)
+    library = {f"lora{n}": factors(base, n) for n in range(4)}
+    blend = make(library["lora1"], library["lora3"])
+    subjects = [subject("base", model_print(base), 0)]
+    subjects += [subject(n, adapter_print(p), 0) for n, p in library.items()]
+    subjects.append(subject("blend", adapter_print(blend), 1))
+    subjects.append(subject("model", model_print(merged(base, blend, 1.0)), 2))
+    edges = scan(subjects).derivations
+    assert {d.parent for d in edges if d.child == "org/model"} == {"org/base", "org/blend"}
+    for name in ("org/blend", "org/model"):
+        found = {s.id: s for s in contents(name, subjects, edges).sources if s.id != "org/base"}
+        assert found.keys() == {"org/lora1", "org/lora3"}
+        for source, weight in zip(("org/lora1", "org/lora3"), WEIGHTS, strict=True):
+            assert found[source].coefficient == pytest.approx(weight, abs=0.06)
+            assert found[source].low - 1e-6 <= weight <= found[source].high + 1e-6
