@@ -35,6 +35,10 @@ MISSED, ROUGH = 0.04, 0.3
 """Share of the changed positions, at most, that an explanation may leave to the background; and
 after a coarse fit, which knows one weight for all tensors."""
 
+FEW, MISSED_BY_FEW = 3, 0.08
+"""Sources, at most, that may leave more where nothing leaves less: no trained model came near with
+so few (four and five of its siblings fit enough of one to leave .04)."""
+
 ELSEWHERE = 0.1
 """The same over all searched positions, at which nothing was fitted."""
 
@@ -105,17 +109,28 @@ def _finished(
     near = [f for s in searches for f in s.finalists() if f.score > top - NEARLY]
     states = {(s.scene.base, s.rows): s for s in [*near, *reached]}
     ranked = sorted(states.values(), key=lambda s: -s.score)[:FINALISTS]
+    ranked += [s for s in reached if s not in ranked]
+    few = [s for s in ranked if len(s.rows) <= FEW]
+    return _fitted(space, child, ranked, MISSED) or _fitted(space, child, few, MISSED_BY_FEW)
+
+
+def _fitted(
+    space: Space, child: int, states: Sequence[State], most_missed: float
+) -> list[Elementwise]:
+    """Fit states finely and return those that explain the child, the best first."""
     good: dict[tuple[int, tuple[int, ...]], Elementwise] = {}
     rules: Sequence[Rule] = RULES
-    for state in [*ranked, *(s for s in reached if s not in ranked)]:
-        found = _finish(space, child, state, rules)
+    for state in states:
+        found = _finish(space, child, state, rules, most_missed)
         if found is not None:
             good[found.base, found.rows] = found
             rules = tuple(dict.fromkeys((found.mixture.rule, state.mixture.rule)))
     return sorted(good.values(), key=lambda e: -e.likelihood)
 
 
-def _finish(space: Space, child: int, state: State, rules: Sequence[Rule]) -> Elementwise | None:
+def _finish(
+    space: Space, child: int, state: State, rules: Sequence[Rule], most_missed: float
+) -> Elementwise | None:
     """Fit a state finely by some rules; None where that does not explain the child.
 
     Sources that bring little are left out again, if the others explain as much.
@@ -125,12 +140,12 @@ def _finish(space: Space, child: int, state: State, rules: Sequence[Rule]) -> El
         return None
     tried = [_finest(s, state.rows, rules, state.mixture) for s in _steps(scene)]
     best = max((s for s in tried if s is not None), key=lambda s: s.score, default=None)
-    while best is not None and best.missed <= MISSED and len(best.rows) > 1:
+    while best is not None and best.missed <= most_missed and len(best.rows) > 1:
         shorter = _without_one(best)
         if shorter is None:
             break
         best = shorter
-    if best is None or best.missed > MISSED:
+    if best is None or best.missed > most_missed:
         return None
     whole = make_scene(space, child, best.scene.base)
     if whole is not None:
