@@ -148,12 +148,17 @@ def _extensions(gram: torch.Tensor, beam: torch.Tensor) -> torch.Tensor:
 
 
 def affine_residual(gram: torch.Tensor, sets: torch.Tensor) -> torch.Tensor:
-    """Return min over w with sum 1 of w'Gw for each set: 1 / (1' G⁻¹ 1), float64."""
+    """Return min over w with sum 1 of w'Gw for each set: 1 / (1' G⁻¹ 1), float64.
+
+    A set whose products are singular, as of two models that a projection makes one, counts as
+    leaving all: a smaller one does the same.
+    """
     part = gram[sets[:, :, None], sets[:, None, :]]
     scale = part.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
     eye = torch.eye(sets.shape[1], dtype=torch.float64)
     part = part / scale[:, None, None] + 1e-12 * eye
     ones = torch.ones((len(sets), sets.shape[1], 1), dtype=torch.float64)
-    inverse = torch.linalg.solve(part, ones).sum((1, 2))
+    solved, failed = torch.linalg.solve_ex(part, ones)
+    inverse = torch.where(failed == 0, solved.sum((1, 2)), 0.0)
     residual: torch.Tensor = scale / inverse.clamp(min=1e-30)
     return residual
