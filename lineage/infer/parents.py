@@ -38,8 +38,8 @@ from lineage.infer.workers import at_once
 CAST = 0.995
 """Share of values equal after a cast from which a model is one."""
 
-NEARLY_ALL = 0.75
-"""Dose from which on one source is almost all of what others change a little."""
+MOST_OF_IT = 0.5
+"""Dose from which on one source is more than all others, which change it."""
 
 FEWEST = 3
 """Parts, at least, that a child must have from one model and not from others."""
@@ -234,7 +234,7 @@ def _settled(space: Space, search: Search, found: Found, state: State) -> Explan
 def trained_rather(family: Family, child: int, found: Explanation, untouched: Untouched) -> bool:
     """Tell whether a merge by random dropping rather is one model that was trained on.
 
-    Where it is blurred and almost all of it is one source, whose rows the child has to the last bit
+    Where it is blurred and most of it is one source, whose rows the child has to the last bit
     where others of those it is said to be made from had changed them: what all are dropped into
     would have changed some values of each row.
     """
@@ -248,7 +248,7 @@ def trained_rather(family: Family, child: int, found: Explanation, untouched: Un
         if i in rows and isinstance(v, list) and isinstance(v[0], float)
     }
     most = max(shares, key=lambda r: shares[r], default=child)
-    if shares.get(most, 0.0) < NEARLY_ALL:
+    if shares.get(most, 0.0) < MOST_OF_IT:
         return False
     kept = untouched.kept(child, _rows_of(family, found))
     against = [n for n, row in enumerate(kept.rows) if row not in kept.left]
