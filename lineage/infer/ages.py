@@ -137,17 +137,20 @@ def _later(view: View, copies: Mapping[int, Sequence[View]]) -> View | None:
 def _made_later(
     space: Space, child: int, older: Sequence[int], wider: Sequence[int], adapters: Sequence[View]
 ) -> bool:
-    """Tell whether only sources younger than a member make it, and it makes none of those."""
+    """Tell whether only sources younger than a member make it, and it makes none of those.
+
+    Value-wise merges, which explain much that is not theirs, count for neither.
+    """
     if _exact(space, child, older, adapters) is not None:
         return False
     found = _exact(space, child, wider, adapters)
-    if found is None or found.share < EXACT:  # value-wise merges explain much that is theirs
+    if found is None or found.share < EXACT:
         return False
     for source in found.sources:
         if source not in older:
             rows = [r for r in [child, *wider] if r != source]
             back = _exact(space, source, rows, adapters)
-            if back is not None and child in back.sources:
+            if back is not None and back.share >= EXACT and child in back.sources:
                 return False
     return True
 
