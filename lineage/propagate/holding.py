@@ -38,7 +38,7 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """The doses of one marked thing by revision, and where each comes from."""
+    """The doses of one marked thing by revision; `basis` of those that were not predicted."""
 
     doses: Mapping[str, Dose] = field(default_factory=dict)
     basis: Mapping[str, DoseBasis] = field(default_factory=dict)
@@ -64,7 +64,7 @@ def holdings(
         members = range(place, place + len(marked.members))
         place += len(marked.members)
         joined = _together([found.by_source[m] for m in members])
-        basis = dict.fromkeys(joined, DoseBasis.PREDICTED)
+        basis: dict[str, DoseBasis] = {}
         seen = [{n: d for (n, at), d in measured.items() if at == m} for m in members]
         for name, dose in _together(seen).items():
             direct = all((name, m) in descent for m in members)
@@ -76,10 +76,10 @@ def holdings(
     return result
 
 
-def _together(members: Sequence[Mapping[str, Dose]]) -> dict[str, Dose]:
+def _together(members: Sequence[dict[str, Dose]]) -> dict[str, Dose]:
     """Return the dose of what harms only together: that of the member least held."""
     if len(members) == 1:
-        return dict(members[0])
+        return members[0]
     common = set(members[0]).intersection(*members[1:]) if members else set()
     joined = {}
     for name in common:
@@ -105,8 +105,9 @@ def read_shares(store: Store, incoming: Incoming, handles: Mapping[str, Node]) -
         edges = [(ids[parent], edge) for parent, edge in incoming.of(handles[name])]
         if len(edges) > 1:
             edges.sort(key=itemgetter(0))
-        if not any(edge.event for _, edge in edges):
-            found += alike.shares(name, edges)
+        like = alike.shares(name, edges)
+        if like is not None:
+            found += like
         else:
             ended = [
                 edge.model_copy(update={"parent": parent, "child": name}) for parent, edge in edges
@@ -119,30 +120,38 @@ class _Alike:
     """Shares of children without an event: of hundreds of thousands most are made alike."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, ...], tuple[list[Derivation], list[Share]]] = {}
+        self._known: dict[tuple[int, ...], tuple[list[Derivation], list[_Like] | None]] = {}
 
-    def shares(self, child: str, edges: Sequence[tuple[str, Derivation]]) -> list[Share]:
-        """Return the shares of a child's edges, given by parent.
+    def shares(self, child: str, edges: Sequence[tuple[str, Derivation]]) -> list[Share] | None:
+        """Return the shares of a child's edges, given by parent; None where one has an event.
 
         Edges have no ends, and are one object wherever their content is the same.
         """
         contents = tuple([id(edge) for _, edge in edges])
         known = self._known.get(contents)
         if known is None:
-            # Numbers stand for the parents; what is kept holds the edges, so that ids stay.
-            numbered = [
-                edge.model_copy(update={"parent": str(place)})
-                for place, (_, edge) in enumerate(edges)
-            ]
-            kept = [edge for _, edge in edges]
-            known = self._known[contents] = kept, shares(numbered, {})
-        return [
-            Share(
-                edges[int(like.parent)][0], child, like.explanation, like.value, like.low,
-                like.high, like.basis, like.part, like.loaded,
-            )
-            for like in known[1]
-        ]  # fmt: skip
+            # What is kept holds the edges, so that ids stay.
+            known = self._known[contents] = [edge for _, edge in edges], _likes(edges)
+        if known[1] is None:
+            return None
+        return [Share(edges[place][0], child, *rest) for place, rest in known[1]]
+
+
+_Like = tuple[int, tuple[str, float | None, float, float, str, bool, bool]]
+"""A share without its ends: the parent's place, and the rest."""
+
+
+def _likes(edges: Sequence[tuple[str, Derivation]]) -> list[_Like] | None:
+    if any(edge.event for _, edge in edges):
+        return None
+    # Numbers stand for the parents.
+    numbered = [
+        edge.model_copy(update={"parent": str(place)}) for place, (_, edge) in enumerate(edges)
+    ]
+    return [
+        (int(s.parent), (s.explanation, s.value, s.low, s.high, s.basis, s.part, s.loaded))
+        for s in shares(numbered, {})
+    ]
 
 
 def _events(store: Store, edges: Sequence[Derivation]) -> dict[str, MergeEvent]:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from lineage.domain.advisory import Advisory
 from lineage.domain.derivation import Derivation
-from lineage.domain.exposure import Exposure, ExposureStatus, Impact
+from lineage.domain.exposure import DoseBasis, Exposure, ExposureStatus, Impact
 from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
 from lineage.graph.asof import as_of as graph_as_of
@@ -20,6 +20,7 @@ from lineage.propagate.reached import Reached, look_up, members_of, reach
 from lineage.propagate.search import Adjacency, Standing, Trail, search
 
 _NOTHING = Brief()
+_Verdict = tuple[ExposureStatus, str, str | None]  # status, reason, tier
 _FIXED = "not before the commit that fixed it"
 _ORDER = {status: place for place, status in enumerate(ExposureStatus)}
 
@@ -50,7 +51,7 @@ def impact(
     adjacency = Adjacency(store)
     with held():
         reached = reach(store, adjacency, [advisory], limit)
-    return next(_all(store, adjacency, reached, gauge))
+        return next(_all(store, adjacency, reached, gauge))
 
 
 def impacts(
@@ -59,12 +60,17 @@ def impacts(
     """Yield the impact of each advisory, of all that stand by default.
 
     They share what they read of the graph, each edge once, and the pass that finds the doses.
+    Until the last one, or until it is closed, the collector is held: between impacts it would
+    walk all that they share.
     """
-    adjacency = Adjacency(store)
     given = current(store) if advisories is None else list(advisories)
     with held():
-        reached = reach(store, adjacency, given)
-    yield from _all(store, adjacency, reached, gauge)
+        yield from _impacts(store, given, gauge)
+
+
+def _impacts(store: Store, given: Sequence[Advisory], gauge: Gauge | None) -> Iterator[Impact]:
+    adjacency = Adjacency(store)
+    yield from _all(store, adjacency, reach(store, adjacency, given), gauge)
 
 
 def touching(
@@ -92,7 +98,7 @@ def touching(
             path = tuple(adjacency.name(node) for node in trail.nodes())[::-1]
             edge = adjacency.incoming.edge(nodes[path[-2]], nodes[name]) if path[1:] else None
             case = _case(hit, holding, name, trail)
-            found.append((hit.advisory, _exposure(briefs[name], path, edge, case)))
+            found.append((hit.advisory, _exposure(briefs[name], path, edge, case, _verdict(case))))
     return found
 
 
@@ -100,22 +106,20 @@ def _all(
     store: Store, adjacency: Adjacency, given: Sequence[Reached], gauge: Gauge | None
 ) -> Iterator[Impact]:
     """Yield the impacts of all that was reached; their doses are found together."""
-    with held():
-        marked_ones = []
-        for reached in given:
-            adjacency.load(list(reached.trails))
-            names = {adjacency.name(node): node for node in reached.trails}
-            descends = {adjacency.name(node) for node in reached.descends()}
-            marked_ones.append(Marked(reached.members, names, descends))
-        found = holdings(store, adjacency.incoming, marked_ones, gauge)
-        briefs = store.briefs({name for marked in marked_ones for name in marked.reached})
+    marked_ones = []
+    for reached in given:
+        adjacency.load(list(reached.trails))
+        names = {adjacency.name(node): node for node in reached.trails}
+        descends = {adjacency.name(node) for node in reached.descends()} if gauge else set()
+        marked_ones.append(Marked(reached.members, names, descends))
+    found = holdings(store, adjacency.incoming, marked_ones, gauge)
+    briefs = store.briefs({name for marked in marked_ones for name in marked.reached})
     for reached, holding in zip(given, found, strict=True):
-        with held():
-            later = set(fixed(store, reached.advisory))
-            exposures = list(_exposures(adjacency, reached, holding, briefs))
-            if later:
-                exposures = _with_fixed(store, exposures, later)
-            exposures.sort(key=_place)
+        later = set(fixed(store, reached.advisory))
+        exposures = list(_exposures(adjacency, reached, holding, briefs))
+        if later:
+            exposures = _with_fixed(store, exposures, later)
+        exposures.sort(key=_place)
         yield Impact(
             advisory=reached.advisory,
             exposures=tuple(exposures),
@@ -156,11 +160,16 @@ def _exposures(
 ) -> Iterator[Exposure]:
     """Yield the exposure at the end of each trail."""
     paths, edge_of = _Paths(adjacency), adjacency.incoming.edge
+    # Thousands of cases of one advisory are alike in all that counts.
+    verdicts: dict[tuple[object, ...], _Verdict] = {}
     for node, trail in reached.trails.items():
         path, previous = paths.to(trail), trail.step.previous
         edge = None if previous is None else edge_of(previous, node)
         case = _case(reached, holding, path[-1], trail)
-        yield _exposure(briefs.get(path[-1], _NOTHING), path, edge, case)
+        verdict = verdicts.get(case[1:])
+        if verdict is None:
+            verdict = verdicts[case[1:]] = _verdict(case)
+        yield _exposure(briefs.get(path[-1], _NOTHING), path, edge, case, verdict)
 
 
 class _Paths:
@@ -168,12 +177,16 @@ class _Paths:
 
     def __init__(self, adjacency: Adjacency) -> None:
         self._name = adjacency.name
-        self._known: dict[int, dict[Node, tuple[str, ...]]] = {}
+        self._known: dict[int, dict[Node | None, tuple[str, ...]]] = {}
 
     def to(self, trail: Trail) -> tuple[str, ...]:
         """Return the ids from a root to the end of a trail."""
         # By the walk's id: the trails, which outlive this, hold it.
         walk, known = trail.walk, self._known.setdefault(id(trail.walk), {})
+        before = known.get(walk[trail.node].previous)
+        if before is not None:
+            path = known[trail.node] = (*before, self._name(trail.node))
+            return path
         missing: list[Node] = []
         at: Node | None = trail.node
         while at is not None and at not in known:
@@ -189,15 +202,22 @@ def _case(reached: Reached, holding: Holding, name: str, trail: Trail) -> Case:
     depth, _, unmeasured, _ = trail.step
     # Doses rest on the explanation that was taken: along another they say nothing.
     told = trail.standing is not Standing.POSSIBLE
+    dose = holding.doses.get(name) if told else None
     return Case(
         reached.advisory, trail.standing, depth, unmeasured,
         reached.holds.get(trail.node, 1), len(reached.members),
-        holding.doses.get(name) if told else None, holding.basis.get(name) if told else None,
+        dose, None if dose is None else holding.basis.get(name, DoseBasis.PREDICTED),
     )  # fmt: skip
 
 
-def _exposure(brief: Brief, path: tuple[str, ...], edge: Derivation | None, case: Case) -> Exposure:
-    status, reason = judge(case)
+def _verdict(case: Case) -> _Verdict:
+    return *judge(case), tier(case.advisory.hazard, case.dose)
+
+
+def _exposure(
+    brief: Brief, path: tuple[str, ...], edge: Derivation | None, case: Case, verdict: _Verdict
+) -> Exposure:
+    status, reason, meaning = verdict
     dose = case.dose
     return Exposure(
         id=path[-1],
@@ -207,7 +227,7 @@ def _exposure(brief: Brief, path: tuple[str, ...], edge: Derivation | None, case
         dose_low=finite(dose.low) if dose else None,
         dose_high=finite(dose.high) if dose else None,
         basis=case.basis,
-        tier=tier(case.advisory.hazard, dose),
+        tier=meaning,
         depth=len(path) - 1,
         witness=path[-2] if len(path) > 1 else None,
         relation=edge.relation if edge else None,
