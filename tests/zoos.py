@@ -13,6 +13,9 @@ import pytest
 from scripts.zoo.truth import Truth, read_truth
 
 if TYPE_CHECKING:
+    from lineage.domain.derivation import Derivation
+    from lineage.graph.store import Store
+    from lineage.ingest.vault import Vault
     from tests.cli.family import Command
 
 REPO = Path(__file__).resolve().parent.parent
@@ -24,6 +27,32 @@ def build(module: str, out: Path, *arguments: str) -> Truth:
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return read_truth(out)
+
+
+def added(folder: Path, home: Path) -> "tuple[Store, Vault]":
+    """Add a family to a store under `home`, as yet without edges from weights."""
+    from lineage.graph.open import open_store
+    from lineage.ingest.add import add
+    from lineage.ingest.vault import Vault
+
+    store, vault = open_store(f"sqlite:///{home / 'lineage.db'}"), Vault(str(home / "prints"))
+    assert add(store, vault, [folder]).complete
+    return store, vault
+
+
+def inferred(folder: Path, home: Path) -> "dict[tuple[str, str], Derivation]":
+    """Add a family and infer its edges as users do; by the repositories of parent and child."""
+    from lineage.domain.ids import split_revision_id
+    from lineage.ingest.inferring import infer
+
+    store, vault = added(folder, home)
+    infer(store, vault)
+    edges = {
+        (split_revision_id(e.parent)[0], split_revision_id(e.child)[0]): e
+        for e in store.all_derivations()
+    }
+    store.close()
+    return edges
 
 
 @pytest.fixture(scope="session")

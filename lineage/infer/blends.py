@@ -5,15 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from lineage.domain.derivation import Derivation, Relation
 from lineage.infer.adaptermix import laid, products
 from lineage.infer.jointfit import JointFit, fit_by_parts
 from lineage.infer.views import View
-
-
-def blended(edges: Sequence[Derivation]) -> bool:
-    """Tell whether the edges into an adapter say that it is a sum of several others."""
-    return len(edges) > 1 and all(e.relation is Relation.MERGE for e in edges)
 
 
 def blend_fit(child: View, sources: Sequence[View]) -> JointFit | None:

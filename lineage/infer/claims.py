@@ -12,6 +12,7 @@ from lineage.infer.laundering import kin_by_invariants
 from lineage.infer.links import TOOL, Explanation
 from lineage.infer.match import likeness
 from lineage.infer.traces import Traces
+from lineage.infer.untouched import DECISIVE
 from lineage.infer.views import View
 
 SURE = 0.95
@@ -23,9 +24,6 @@ PROVEN = 0.99
 SPARING = frozenset({"sce", "arcee_fusion"})
 """Methods that may leave so little of a source that an exact replay does without it, or what such
 a merge is then taken for."""
-
-FEWEST = 3
-"""Parts, at least, that training left as they are in others and not in a claimed parent."""
 
 EXACT_COPY = 0.99
 """Score from which a laundered copy has the invariants of its origin and of no model like it."""
@@ -137,14 +135,15 @@ class Judge:
         kept: dict[str, JsonValue] = {}
         traces: dict[str, JsonValue] = {}
         for name in sorted({subject, *self._traces.ancestors(subject)}):
-            if self._exact(name, PROVEN) or (name != subject and self._settled(name, source)):
+            asked = name == subject
+            if self._exact(name, PROVEN) if asked else self._settled(name, source):
                 continue
             others = self._traces.kept_of_others(source, name) if self._trained(name) else 0
-            if others >= FEWEST:
+            if others >= DECISIVE:
                 kept[name] = others
                 continue
             trace = self._traces.find(source, name)
-            lenient = name != subject or older or (trained and told)
+            lenient = not asked or older or (trained and told)
             if trace is None or not (trace.absent or (lenient and trace.small)):
                 return None
             traces[name] = [round(trace.coefficient, 4), round(trace.width, 4)]

@@ -8,10 +8,10 @@ import torch
 
 from lineage.domain.derivation import SHOWN, Derivation, Relation
 from lineage.domain.errors import UnknownRefError
-from lineage.infer.blends import blend_fit, blended
+from lineage.infer.blends import blend_fit
 from lineage.infer.family import Family, stack
 from lineage.infer.inside import place
-from lineage.infer.jointfit import joint_fit, uneven_fit
+from lineage.infer.jointfit import JointFit, joint_fit, uneven_fit
 from lineage.infer.scan import scan
 from lineage.infer.shares import Bounds, in_parts, plain, shares_of
 from lineage.infer.types import Contents, Source, Subject
@@ -210,10 +210,13 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     if not names:
         return Contents(target, root.id, (Source(root.id, 1.0, 1.0, 1.0),), 0.0, notes)
     fit = joint_fit(family, torch.stack(changes) / family.unit, own / family.unit)
-    sources = [Source(root.id, 1.0, 1.0, 1.0)]
-    for name, value, width in zip(names, fit.coefficients, fit.widths, strict=True):
-        sources.append(Source(name, value, value - width, value + width))
-    return Contents(target, root.id, tuple(sources), fit.unexplained, notes)
+    sources = (Source(root.id, 1.0, 1.0, 1.0), *_sources(names, fit))
+    return Contents(target, root.id, sources, fit.unexplained, notes)
+
+
+def _sources(names: Sequence[str], fit: JointFit) -> tuple[Source, ...]:
+    fitted = zip(names, fit.coefficients, fit.widths, strict=True)
+    return tuple(Source(name, value, value - width, value + width) for name, value, width in fitted)
 
 
 def _alone(target: str, views: dict[str, View], parents: dict[str, list[Derivation]]) -> Contents:
@@ -223,20 +226,20 @@ def _alone(target: str, views: dict[str, View], parents: dict[str, list[Derivati
     fit = blend_fit(views[target], [views[e.parent] for e in edges]) if edges else None
     if fit is None:
         return whole
-    sources = [
-        Source(e.parent, value, value - width, value + width)
-        for e, value, width in zip(edges, fit.coefficients, fit.widths, strict=True)
-    ]
-    return replace(whole, sources=tuple(sources), unexplained=fit.unexplained)
+    sources = _sources([e.parent for e in edges], fit)
+    return replace(whole, sources=sources, unexplained=fit.unexplained)
 
 
 def _blend_of(
     name: str, views: dict[str, View], parents: dict[str, list[Derivation]]
 ) -> list[Derivation]:
     """Return the edges into an adapter from those it is a sum of; none where one is not known."""
+    if name not in views or not views[name].is_adapter:
+        return []
     edges = [e for e in parents.get(name, ()) if e.relation is not Relation.ADAPTER]
+    summed = len(edges) > 1 and all(e.relation is Relation.MERGE for e in edges)
     known = all(e.parent in views and views[e.parent].is_adapter for e in edges)
-    return edges if name in views and views[name].is_adapter and known and blended(edges) else []
+    return edges if summed and known else []
 
 
 def own_changes(

@@ -31,7 +31,7 @@ from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
 from lineage.infer.space import Space, make_space
 from lineage.infer.turned import find_turned
-from lineage.infer.untouched import Untouched
+from lineage.infer.untouched import DECISIVE, Untouched
 from lineage.infer.views import View
 from lineage.infer.workers import at_once
 
@@ -40,9 +40,6 @@ CAST = 0.995
 
 MOST_OF_IT = 0.5
 """Dose from which on one source is more than all others, which change it."""
-
-FEWEST = 3
-"""Parts, at least, that a child must have from one model and not from others."""
 
 PRUNED = 0.02
 """Least share of values that pruning sets to zero."""
@@ -253,4 +250,4 @@ def trained_rather(family: Family, child: int, found: Explanation, untouched: Un
     kept = untouched.kept(child, _rows_of(family, found))
     against = [n for n, row in enumerate(kept.rows) if row not in kept.left]
     votes = kept.votes[kept.rows.index(most), against]
-    return most in kept.left and bool((votes >= FEWEST).any())
+    return most in kept.left and bool((votes >= DECISIVE).any())

@@ -41,6 +41,9 @@ APART = 12.0
 SAME, OTHER = 1e-6, 1e-5
 """Relative errors of inner products of rows that are equal, and of rows that are not."""
 
+DECISIVE = 3
+"""Parts, at least, that are one model's and not another's where that is to decide a case."""
+
 FEWEST = 3
 """Sampled rows, at least, whose inner products are all another model's."""
 

@@ -4,12 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from lineage.domain.derivation import Relation, Status
-from lineage.graph.open import open_store
-from lineage.ingest.add import add
-from lineage.ingest.inferring import infer
-from lineage.ingest.vault import Vault
+from lineage.domain.derivation import SHOWN, Relation
 from scripts.zoo.truth import Truth
+from tests.zoos import inferred
 
 pytestmark = [pytest.mark.zoo, pytest.mark.timeout(600)]
 
@@ -20,18 +17,8 @@ Pairs = dict[tuple[str, str], Relation]
 def found(foreign: tuple[Path, Truth], tmp_path_factory: pytest.TempPathFactory) -> Pairs:
     """What the weights tell, and what cards say that they bear out."""
     folder, _ = foreign
-    home = tmp_path_factory.mktemp("foreign")
-    store, vault = open_store(f"sqlite:///{home / 'lineage.db'}"), Vault(str(home / "prints"))
-    assert add(store, vault, [folder]).complete
-    infer(store, vault)
-    held = {Status.MEASURED, Status.CORROBORATED}
-    pairs = {
-        (e.parent.partition("@")[0], e.child.partition("@")[0]): e.relation
-        for e in store.all_derivations()
-        if e.status in held
-    }
-    store.close()
-    return pairs
+    edges = inferred(folder, tmp_path_factory.mktemp("foreign"))
+    return {pair: edge.relation for pair, edge in edges.items() if edge.status in SHOWN}
 
 
 def test_every_relation_of_the_zoo_is_built(foreign: tuple[Path, Truth]) -> None:

@@ -6,15 +6,13 @@ import pytest
 
 from lineage.domain.derivation import SHOWN, Derivation, Relation
 from lineage.domain.ids import split_revision_id
-from lineage.graph.open import open_store
 from lineage.infer.contents import contents
 from lineage.infer.scan import scan
 from lineage.infer.types import Findings, Subject
-from lineage.ingest.add import add
 from lineage.ingest.events import ignore
 from lineage.ingest.inferring import subjects_of
-from lineage.ingest.vault import Vault
 from scripts.zoo.truth import Truth
+from tests.zoos import added
 
 pytestmark = [pytest.mark.zoo, pytest.mark.timeout(1800)]
 
@@ -26,8 +24,7 @@ def found(kinds: tuple[Path, Truth], tmp_path_factory: pytest.TempPathFactory) -
     """The zoo's truth, its models, and what a scan without claims finds among them."""
     folder, truth = kinds
     home = tmp_path_factory.mktemp("kinds")
-    store, vault = open_store(f"sqlite:///{home / 'lineage.db'}"), Vault(str(home / "prints"))
-    assert add(store, vault, [folder]).complete
+    store, vault = added(folder, home)
     subjects, _ = subjects_of(store, vault, ignore)
     store.close()
     return truth, subjects, scan(subjects, ignore_claims=True)

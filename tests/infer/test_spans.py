@@ -8,7 +8,7 @@ from lineage.infer.spans import affine_residual
 
 def test_a_set_of_two_that_are_one_leaves_all_and_stops_no_search() -> None:
     gram = torch.tensor(
-        [[1.0, 1.0 + 1e-12, 0.0], [1.0 + 1e-12, 1.0 + 1e-12 - 1e-12, 0.0], [0.0, 0.0, 1.0]],
+        [[1.0, 1.0 + 1e-12, 0.0], [1.0 + 1e-12, 1.0, 0.0], [0.0, 0.0, 1.0]],
         dtype=torch.float64,
     )
     left = affine_residual(gram, torch.tensor([[0, 1], [0, 2]]))

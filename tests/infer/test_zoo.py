@@ -4,12 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from lineage.domain.derivation import Status
-from lineage.graph.open import open_store
-from lineage.ingest.add import add
-from lineage.ingest.inferring import infer
-from lineage.ingest.vault import Vault
+from lineage.domain.derivation import SHOWN, Status
 from scripts.zoo.truth import Truth
+from tests.zoos import inferred
 
 
 @pytest.mark.zoo
@@ -18,16 +15,8 @@ def test_parents_in_a_zoo_are_found_from_weights_times_and_cards(
     small: tuple[Path, Truth], tmp_path: Path
 ) -> None:
     folder, truth = small
-    store = open_store(f"sqlite:///{tmp_path / 'lineage.db'}")
-    vault = Vault(str(tmp_path / "prints"))
-    assert add(store, vault, [folder]).complete
-    infer(store, vault)
-    held = {Status.MEASURED, Status.CORROBORATED}
-    edges = list(store.all_derivations())
-    store.close()
-    found = {
-        (e.parent.partition("@")[0], e.child.partition("@")[0]) for e in edges if e.status in held
-    }
+    edges = inferred(folder, tmp_path)
+    found = {pair for pair, edge in edges.items() if edge.status in SHOWN}
     true = {(e.parent, e.child) for e in truth.edges if e.inside}
     adapters = {r.id for r in truth.repos if r.kind == "adapter"}
     # An adapter's base is told by its configuration: no weight of it is inside.
@@ -35,9 +24,5 @@ def test_parents_in_a_zoo_are_found_from_weights_times_and_cards(
     right = found & true
     assert len(right) / len(found) >= 0.95, sorted(found - true)
     assert len(right & measurable) / len(measurable) >= 0.95, sorted(measurable - found)
-    accused = {
-        (e.parent.partition("@")[0], e.child.partition("@")[0])
-        for e in edges
-        if e.status is Status.CONTRADICTED
-    }
+    accused = {pair for pair, edge in edges.items() if edge.status is Status.CONTRADICTED}
     assert not accused & true
