@@ -51,7 +51,7 @@ def find_sums(space: Space, child: int, rows: Sequence[int]) -> Sums | None:
 
     Sets that reach the floor of the child's rounding, or far below the nearest model, are replayed
     on the probe; the smallest exact ones win, then those of models that are not merges themselves,
-    then round weights.
+    then round weights. Where none of common weights is exact, one of uneven weights that is wins.
     """
     if len(rows) < 2:
         return None
@@ -74,8 +74,12 @@ def find_sums(space: Space, child: int, rows: Sequence[int]) -> Sums | None:
             larger = _surer(space, child, sets, found)
             if larger:
                 return Sums(larger)
-            blurred = any(f.share < EXACT for f in found)
-            return Sums(found, _rivals(space, child, sets, found) if blurred else [])
+            if all(f.share >= EXACT for f in found):
+                return Sums(found)
+            exact = [r for r in _uneven(space, child, rows, near) if r.share >= EXACT]
+            if exact and max(f.share for f in found) < EXACT:
+                return Sums(exact, ranked=True)
+            return Sums(found, _rivals(space, child, sets, found))
     uneven = _uneven(space, child, rows, near)
     return Sums(uneven, ranked=True) if uneven else None
 

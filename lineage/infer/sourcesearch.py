@@ -6,7 +6,17 @@ from itertools import compress, product
 
 import torch
 
-from lineage.infer.mixture import ELECTED_SUM, MEAN, RANKS, RULES, SCALED_MEAN, SUM, Mixture, Rule
+from lineage.infer.mixture import (
+    ELECTED_SUM,
+    JOINT_MEAN,
+    MEAN,
+    RANKS,
+    RULES,
+    SCALED_MEAN,
+    SUM,
+    Mixture,
+    Rule,
+)
 from lineage.infer.peaks import Shown, chain, peaks
 from lineage.infer.scene import Scene, make_scene
 from lineage.infer.space import Space
@@ -156,7 +166,7 @@ class Search:
 
     def peaked(self) -> list[State]:
         """Return what the clearest multiples of models' changes tell, the best first."""
-        rules = (SUM, ELECTED_SUM, MEAN, SCALED_MEAN)
+        rules = (SUM, ELECTED_SUM, MEAN, SCALED_MEAN, JOINT_MEAN)
         return self._told([{}], rules)
 
     def second_peaked(self) -> list[State]:
@@ -179,9 +189,9 @@ class Search:
         return [p for p in picked if p]
 
     def starts(self) -> list[State]:
-        """Return sets that least squares proposes, fitted as sums and as means, the best first."""
+        """Return sets that least squares proposes, fitted as sums and means, the best first."""
         sets = self._proposed()
-        states = [*self.fitted(sets, SUM), *self.fitted(sets, MEAN)]
+        states = [s for rule in (SUM, MEAN, JOINT_MEAN) for s in self.fitted(sets, rule)]
         states.sort(key=lambda s: -s.score)
         first = [s.rows for s in states[:SECOND]]
         states += [*self.fitted(first, ELECTED_SUM), *self.fitted(first, SCALED_MEAN)]
@@ -215,7 +225,7 @@ class Search:
             rows = {*state.rows, state.scene.base} - {base}
             sets = [tuple(rows), tuple(r for r in state.rows if r != base)]
             known = [s for s in sets if s and all(r in self.place for r in s)]
-            out += [s for r in (SUM, ELECTED_SUM, MEAN) for s in self.fitted(known, r)]
+            out += [s for r in (SUM, ELECTED_SUM, MEAN, JOINT_MEAN) for s in self.fitted(known, r)]
         return sorted(out, key=lambda s: -s.score)[:2]
 
     def finalists(self) -> list[State]:

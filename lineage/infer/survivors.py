@@ -80,12 +80,10 @@ def fit(
 
 def resume(scene: Scene, deltas: torch.Tensor, ranks: torch.Tensor, known: Mixture) -> Mixture:
     """Return a coarse fit of sets that begins with what is `known` of them at other positions."""
-    common = replace(
-        known,
-        scale=known.scale.median(2, keepdim=True).values,
-        weight=known.weight.mean(2, keepdim=True),
-    )
-    return MixtureFit(scene, deltas, ranks, known.rule).cool(common, COARSE, RESUMED)
+    run = MixtureFit(scene, deltas, ranks, known.rule)
+    weight = run.by_squares() if known.rule.uneven else known.weight.mean(2, keepdim=True)
+    common = replace(known, scale=known.scale.median(2, keepdim=True).values, weight=weight)
+    return run.cool(common, COARSE, RESUMED)
 
 
 class MixtureFit:
@@ -111,10 +109,29 @@ class MixtureFit:
         rest = torch.full((batch,), 0.1)
         empty = (nothing,) * 4
         weight = ones / count
-        if self.rule.joint:  # SCE weighs by squares of changes, tensor by tensor
-            square = self.scene.by_tensor(self.scene.worth * self.deltas.square()) + 1e-30
-            weight = (square / square.sum(1, keepdim=True)).clamp(min=1e-4).float()
+        if self.rule.joint:
+            weight = self.by_squares()
         return Mixture(self.rule, scale, weight, survival, rest, *empty)
+
+    def by_squares(self) -> torch.Tensor:
+        """Return (B, k, S): how SCE weighs sources, tensor by tensor.
+
+        By the mean squares of what was selected; evenly where mergekit finds those too small to
+        weigh by. Which, is told by what comes nearer to the child, as the limit is met by chance.
+        """
+        scene, deltas = self.scene, self.deltas
+        chosen = scene.worth * scene.moved
+        square = scene.by_tensor(chosen * deltas.square()) + 1e-30
+        square = (square / square.sum(1, keepdim=True)).float()
+        even = torch.full_like(square, 1 / self.count)
+        elected = deltas * deltas.sum(1, keepdim=True) > 0
+        misses = []
+        for weight in (square, even):
+            own = weight[..., scene.place] * elected
+            made = (own * deltas).sum(1) / own.sum(1).clamp(min=1e-9)
+            misses.append(scene.by_tensor(chosen * (made - scene.change).abs()))
+        nearer = (misses[0] <= misses[1])[:, None]
+        return torch.where(nearer, square, even).clamp(min=1e-4)
 
     def refine(self, state: Mixture) -> Mixture:
         """Go on from a coarse fit to fine errors, and to exact ones where those still hold.

@@ -6,6 +6,9 @@
 Each ZOO is a folder that `scripts/zoo/build.py` made. `weights` uses weights and creation times
 alone, with tensor names shuffled; `claims` adds cards and configs; `timeless` takes the times away;
 `sample` keeps only what ranged reads give. Fingerprints are kept under `--cache`.
+
+Models that are equal bit by bit give the same replays, so no weights tell which of them was a
+parent: one counts for another there, and `tied` says how often.
 """
 
 import random
@@ -49,6 +52,7 @@ class Score:
     errors: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     methods: Counter[bool] = field(default_factory=Counter)
     turned: int = 0
+    tied: int = 0
     lies_told: int = 0
     lies_caught: int = 0
     false_alarms: int = 0
@@ -70,14 +74,16 @@ def main(arguments: Sequence[str]) -> int:
             subjects = zoo_subjects(zoo, truth, cache, mode)
             start = time.perf_counter()
             findings = scan(subjects, ignore_claims=mode != "claims")
-            score = _score(truth, findings)
+            found, tied = _untied(truth, _found(findings), subjects)
+            score = _score(truth, findings, found)
+            score.tied = tied
             score.seconds = time.perf_counter() - start
             score.models = len(subjects)
             if mode in ("weights", "claims"):
                 _score_contents(score, truth, findings, subjects)
             _print(f"{mode} {zoo.name}", score)
             if wrong:
-                _print_wrong(truth, findings)
+                _print_wrong(truth, found)
             _join(total, score)
         _print(f"{mode} ALL", total)
         _print_relations(total)
@@ -152,15 +158,38 @@ def repo_of(revision: str) -> str:
     return split_revision_id(revision)[0]
 
 
-def _found(findings: Findings) -> dict[tuple[str, str], Derivation]:
+_Edges = dict[tuple[str, str], Derivation]
+
+
+def _found(findings: Findings) -> _Edges:
     return {
         (repo_of(d.parent), repo_of(d.child)): d for d in findings.derivations if d.status in SHOWN
     }
 
 
-def _score(truth: Truth, findings: Findings) -> Score:
+def _untied(truth: Truth, found: _Edges, subjects: Sequence[Subject]) -> tuple[_Edges, int]:
+    """Put true parents in the place of those found that equal them bit by bit; say how many."""
+    weights = {repo_of(s.revision): s.load().model_digest for s in subjects}
+    true = {(e.parent, e.child) for e in truth.edges}
+    lost: dict[tuple[bytes, str], list[str]] = defaultdict(list)
+    for parent, child in sorted(true - found.keys()):
+        digest = weights.get(parent)
+        if digest is not None and digest != weights.get(child):
+            lost[digest, child].append(parent)
+    out: _Edges = {}
+    tied = 0
+    for (parent, child), edge in found.items():
+        equal = lost.get((weights.get(parent) or b"", child))
+        if (parent, child) not in true and equal:
+            out[equal.pop(), child] = edge
+            tied += 1
+        else:
+            out[parent, child] = edge
+    return out, tied
+
+
+def _score(truth: Truth, findings: Findings, found: _Edges) -> Score:
     score = Score()
-    found = _found(findings)
     edges = {(e.parent, e.child): e for e in truth.edges}
     needed = {pair for pair, e in edges.items() if findable(e)}
     score.true, score.found = len(needed), len(found.keys() - (edges.keys() - needed))
@@ -277,7 +306,7 @@ def _print(title: str, score: Score) -> None:
         f" ({score.right}/{score.found}/{score.true})"
         f"  reach F1 {_ratio(2 * p * r, p + r):.3f}  coefficient error median/p90 {errors}"
         f"  method {_ratio(score.methods[True], score.methods.total()):.2f}"
-        f"  turned {score.turned}  lies {score.lies_caught}/{score.lies_told}"
+        f"  turned {score.turned}  tied {score.tied}  lies {score.lies_caught}/{score.lies_told}"
         f" (+{score.false_alarms} false)"
         f"  contents P {_ratio(score.inside_right, score.inside_found):.3f}"
         f" R {_ratio(len(score.errors.get('inside', ())), score.inside_true):.3f}"
@@ -293,8 +322,7 @@ def _print_relations(score: Score) -> None:
         print(f"    {kind:44} {held - score.missed[kind]:4}/{held}")
 
 
-def _print_wrong(truth: Truth, findings: Findings) -> None:
-    found = _found(findings)
+def _print_wrong(truth: Truth, found: _Edges) -> None:
     true: dict[str, dict[str, EdgeTruth]] = defaultdict(dict)
     got: dict[str, dict[str, Derivation]] = defaultdict(dict)
     for edge in truth.edges:

@@ -1,6 +1,7 @@
 """A base, its fine-tunes, and merges of them by mergekit's own arithmetic."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -121,4 +122,25 @@ def _task(
     return merged
 
 
-_METHODS = {"linear": _linear, "slerp": _slerp, "karcher": _karcher, "task": _task}
+def _tool(
+    method: str,
+    base: torch.Tensor,
+    xs: Sequence[torch.Tensor],
+    weights: Sequence[float],
+    options: Mapping[str, Any],
+) -> torch.Tensor:
+    """Any method of mergekit that weighs by itself, by mergekit."""
+    from mergekit.merge_methods.api import merge_tensors
+
+    merged: torch.Tensor = merge_tensors([base, *xs], method, parameters=options, base_index=0)
+    return merged
+
+
+_METHODS: dict[str, Callable[..., torch.Tensor]] = {
+    "linear": _linear,
+    "slerp": _slerp,
+    "karcher": _karcher,
+    "task": _task,
+    "sce": partial(_tool, "sce"),
+    "model stock": partial(_tool, "model_stock"),
+}

@@ -82,6 +82,30 @@ def test_parents_of_a_merge_are_found_among_all_models(way: str, dtype: torch.dt
     assert len(events) == 1
 
 
+@pytest.mark.parametrize("topk", [0.1, 0.3])
+def test_both_sources_of_sce_are_found_where_it_gives_next_to_nothing_to_one(topk: float) -> None:
+    models = family(11, count=3)
+    for number, size in enumerate((2e-3, 6e-4)):
+        models[f"source{number}"] = tune(models["base"], 50 + number, size)
+    sources = [models["source0"], models["source1"]]
+    models["merge"] = combine("sce", models["base"], sources, (), select_topk=topk)
+    found = [d for d in scan(subjects(models)).derivations if d.child == "org/merge"]
+    assert {d.parent[4:] for d in found} == {"base", "source0", "source1"}
+    assert {d.method for d in found} == {"sce"}
+
+
+def test_model_stock_is_told_from_sums_with_a_merge_of_its_sources() -> None:
+    models = {"base": make_base(12, layers=2)}
+    alike = tune(models["base"], 1)  # what all of them learn
+    models |= {f"tune{n}": tune(alike, 20 + n) for n in range(6)}
+    tunes = [models[f"tune{n}"] for n in range(6)]
+    models["other"] = combine("model stock", models["base"], tunes[1:4], ())
+    models["merge"] = combine("model stock", models["base"], tunes[:4], ())
+    found = [d for d in scan(subjects(models)).derivations if d.child == "org/merge"]
+    assert {d.parent[4:] for d in found} == {"base", "tune0", "tune1", "tune2", "tune3"}
+    assert {d.method for d in found} == {"model_stock"}
+
+
 def test_a_merge_of_merges_is_given_its_direct_parents() -> None:
     models = family(2)
     tunes = [models[f"tune{n}"] for n in range(4)]
