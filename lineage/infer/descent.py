@@ -16,6 +16,12 @@ FURTHER, SPREAD = 1.0, 0.28
 tensors: else both may have learnt the same from the same. Quartiles of children were within .18 of
 their median, those of siblings apart by .3 at least."""
 
+ONWARD, STRIDE = 0.15, 1.5
+"""A run at a high rate goes on as it came: the step to its next checkpoint is like the last one, so
+that coefficients lie far above 1. They may where quartiles are within the first of their median (of
+runs .12 at most, of siblings .18 at least) and the step is no longer than the second times the last
+one. Siblings whose coefficients lie as high have moved much further, or differ by tensor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
@@ -36,7 +42,22 @@ class Inheritance:
     def holds(self) -> bool:
         """Tell whether the child may have all of the change: alone this is no proof."""
         alike = self.high - self.low <= SPREAD * self.middle
-        return self.open and (self.further <= FURTHER or alike)
+        return self.onward or (self.open and (self.further <= FURTHER or alike))
+
+    @property
+    def most(self) -> float:
+        """Return how many times its parent's change a child may have."""
+        return self.middle if self.onward else 1.0
+
+    @property
+    def onward(self) -> bool:
+        """Tell whether the child went on as its parent had come: checkpoints of a run do."""
+        return (
+            self.tensors > 0
+            and self.middle > 1
+            and self.high - self.low <= ONWARD * self.middle
+            and self.further <= STRIDE
+        )
 
     @property
     def open(self) -> bool:

@@ -66,13 +66,17 @@ class Generators:
         return dict(zip(self.rows, solved.tolist(), strict=True))
 
 
-def agrees(ours: Mapping[int, float], theirs: Mapping[int, float]) -> bool:
-    """Tell whether a child holds what a candidate holds, each generator within a quarter."""
-    return all(
-        abs(ours.get(k, 0.0) - v) <= AGREE * max(1.0, abs(v))
-        for k, v in theirs.items()
-        if abs(v) > 0.1
-    )
+def agrees(ours: Mapping[int, float], theirs: Mapping[int, float], most: float = 1.0) -> bool:
+    """Tell whether a child holds what a candidate holds, each generator within a quarter.
+
+    Or up to `most` times that much: what a run has learnt it goes on to learn.
+    """
+    for k, v in theirs.items():
+        ends = sorted((v, v * most))
+        slack = AGREE * max(1.0, abs(v))
+        if abs(v) > 0.1 and not ends[0] - slack <= ours.get(k, 0.0) <= ends[1] + slack:
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,11 @@ def trained_from(
     doubtful: list[tuple[float, int]] = []
     for row in rows:
         made_from = [q for q in parents.get(row, ()) if q != child]
-        if not made_from or not agrees(ours, known.held.get(row, {})):
+        if not made_from:
             continue
         shown = [inheritance(space, child, row, q) for q in made_from]
+        if not agrees(ours, known.held.get(row, {}), min(s.most for s in shown)):
+            continue
         if all(s.holds for s in shown):
             heirs.append((float(gaps[row]), row, min(shown, key=lambda s: s.low)))
         elif all(s.open for s in shown):
