@@ -48,6 +48,10 @@ FAINT = 0.1
 THIN = 0.03
 """Share of a source's changes, by size, that must have survived for it to be one."""
 
+AS_IT_IS, MOST_OF_THEM = 0.02, 0.5
+"""How far a scale may lie from 1 for values of a source to be taken as they are, and the share of
+the others, at least, that must then be the base's."""
+
 UNSOLVED = 2
 """Bases from which second multiples are tried where first ones explain from none."""
 
@@ -122,10 +126,23 @@ def _fitted(
     rules: Sequence[Rule] = RULES
     for state in states:
         found = _finish(space, child, state, rules, most_missed)
-        if found is not None:
+        if found is not None and not _trained(space, child, found):
             good[found.base, found.rows] = found
             rules = tuple(dict.fromkeys((found.mixture.rule, state.mixture.rule)))
     return sorted(good.values(), key=lambda e: -e.likelihood)
+
+
+def _trained(space: Space, child: int, found: Elementwise) -> bool:
+    """Tell whether a merge with one source rather is that source, a part of which was trained.
+
+    What takes some values of its source as they are has the base's for the others. Trained biases
+    and norms are neither's.
+    """
+    if len(found.rows) != 1 or abs(float(found.mixture.scale.median()) - 1) > AS_IT_IS:
+        return False
+    cast, ours = space.casts[space.family.views[child].grain], space.values[child]
+    others = space.shared(child, found.base, *found.rows) & (cast[found.rows[0]] != ours)
+    return float((cast[found.base] == ours)[others].float().mean()) < MOST_OF_THEM
 
 
 def _finish(

@@ -23,6 +23,10 @@ PROBED = 3
 UNEVEN = 5
 """Tensors in which sets of uneven weights are looked for, and the most models of one."""
 
+PART = 0.75
+"""Share of the distance to the nearest model, at most, that is left of a set which comes out
+exactly but for some tensors."""
+
 MOST = 8
 """Most models of one weighted sum, a base included."""
 
@@ -80,8 +84,27 @@ def find_sums(space: Space, child: int, rows: Sequence[int]) -> Sums | None:
             if exact and max(f.share for f in found) < EXACT:
                 return Sums(exact, ranked=True)
             return Sums(found, _rivals(space, child, sets, found))
+    odd = _but_for_some(space, child, sets, near)
+    if odd:
+        return Sums(odd)
     uneven = _uneven(space, child, rows, near)
     return Sums(uneven, ranked=True) if uneven else None
+
+
+def _but_for_some(
+    space: Space, child: int, sets: dict[int, list[Fit]], near: float
+) -> list[Replay]:
+    """Find sets that come out exactly but for some tensors, which keep them from coming near.
+
+    Small tensors of one shape can be taken for each other: those of biases that are nearly 0.
+    """
+    for size in (2, 3):
+        fits = [f for f in sets.get(size, [])[:PROBED] if f.residual <= PART * near]
+        tried = [replay(space, child, f.rows, SURE) for f in fits]
+        exact = [r for r in tried if r and r.share >= DOUBTED and _all_needed(r)]
+        if exact:
+            return exact
+    return []
 
 
 def _uneven(space: Space, child: int, rows: Sequence[int], near: float) -> list[Replay]:

@@ -12,7 +12,7 @@ from lineage.infer.family import Family
 from lineage.infer.inside import Held
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.merges import EXACT
-from lineage.infer.replay import NUSLERP, SLERP, STOCK, Replay
+from lineage.infer.replay import NUSLERP, ROWS, RUNNING, SLERP, STOCK, Replay
 from lineage.infer.twins import time_note
 from lineage.infer.valuewise import elementwise_method
 
@@ -21,6 +21,14 @@ CURVED = 0.8
 
 EVEN = 0.02
 """How far weights may lie from equal ones that count as such."""
+
+_NAMES = {
+    STOCK: "model_stock",
+    SLERP: "slerp",
+    ROWS: "slerp",
+    NUSLERP: "nuslerp",
+    RUNNING: "linear",
+}
 
 TIED = 0.02
 """Nats per position within which another explanation is an alternative."""
@@ -70,7 +78,7 @@ def sum_method(outcome: Replay, weights: torch.Tensor) -> tuple[str, dict[str, J
     named: dict[str, JsonValue] = {"weights": [round(float(w), 4) for w in weights]}
     uneven: dict[str, JsonValue] = {**named, "spread": round(spread, 4)}
     even = float((weights / total - 1 / count).abs().max()) < EVEN
-    known = {STOCK: "model_stock", SLERP: "slerp", NUSLERP: "nuslerp"}.get(outcome.arithmetic)
+    known = _NAMES.get(outcome.arithmetic)
     if known:
         return known, uneven if outcome.arithmetic == STOCK else named
     alike = outcome.rounded or spread < 0.005

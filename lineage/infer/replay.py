@@ -1,12 +1,14 @@
 """Replay: re-execute a suspected merge on the probe and count the values it reproduces exactly."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import permutations
 
 import torch
 
 from lineage.infer.grain import Grain, round_to
+from lineage.infer.rowwise import row_spread
 from lineage.infer.space import Space, slot_bounds
 from lineage.infer.sphere import nuslerp, slerp_weights
 from lineage.infer.stock import stock
@@ -25,7 +27,17 @@ MARGIN = 0.05
 three times what chance does to a share of 400."""
 
 STOCK, SLERP, NUSLERP = "stock", "slerp", "nuslerp"
+ROWS, RUNNING = "slerp by row", "running mean"
 """Arithmetics beside sums."""
+
+PLAIN = 0.9
+"""Share from which no angles by row are looked for."""
+
+NEAR_MEAN = 0.05
+"""How far weights of means by row may add to more than 1."""
+
+ORDERED, EVEN = 4, 1e-6
+"""Most models whose order in a running mean is looked for, and how alike its weights are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +116,12 @@ def replay(space: Space, child: int, rows: Sequence[int], least: float = 0.0) ->
             common = chosen.stride(0) == 0
             spread = chosen[0][:, None] if common else chosen[place].T
             trials.append(_Trial(values, arithmetic, rounded, chosen, spread))
-    outcomes = [
-        _outcome(trial, tuple(rows), target, unit, telling, grain)
-        for trial in _promising(trials, target, unit, telling, grain, least)
-    ]
+    trials += _running(cast, trials, grain)
+    judged = partial(_judged, rows=tuple(rows), target=target, unit=unit, telling=telling)
+    outcomes = judged(trials, grain=grain, least=least)
+    if len(rows) == 2 and max((o.share for o in outcomes), default=0.0) < PLAIN:
+        trials = _by_row(space, rows, trials, place, sizes, space.picked[index])
+        outcomes += judged(trials, grain=grain, least=max(least, PLAIN))
     if outcomes and grain in (Grain.BF16, Grain.F16):
         weights = fit_weights(cast, target, unit, bounds)
         for arithmetic, rounded, made, apart in _stepwise(cast, target, weights, place, grain):
@@ -115,6 +129,63 @@ def replay(space: Space, child: int, rows: Sequence[int], least: float = 0.0) ->
             hit = made == target
             outcomes.append(_counted(trial, tuple(rows), made, hit, target, unit, telling))
     return max(outcomes, key=lambda o: o.share + (0.002 if o.rounded else 0.0), default=None)
+
+
+def _judged(
+    trials: list[_Trial],
+    *,
+    rows: tuple[int, ...],
+    target: torch.Tensor,
+    unit: torch.Tensor,
+    telling: torch.Tensor,
+    grain: Grain,
+    least: float,
+) -> list[Replay]:
+    """Return the outcomes of those trials that are promising."""
+    return [
+        _outcome(trial, rows, target, unit, telling, grain)
+        for trial in _promising(trials, target, unit, telling, grain, least)
+    ]
+
+
+def _running(cast: torch.Tensor, trials: Sequence[_Trial], grain: Grain) -> list[_Trial]:
+    """Return means that were updated a model at a time, every step rounding to `grain`.
+
+    In every order, where weights are about equal: which model came when shows in the rounding.
+    """
+    count = len(cast)
+    if grain not in (Grain.BF16, Grain.F16) or count > ORDERED:
+        return []
+    even = next((t for t in trials if t.rounded and float(t.weights.std()) < EVEN), None)
+    if even is None:
+        return []
+    return [
+        replace(even, values=cast[list(order)], arithmetic=RUNNING)
+        for order in permutations(range(count))
+    ]
+
+
+def _by_row(
+    space: Space,
+    rows: Sequence[int],
+    trials: Sequence[_Trial],
+    place: torch.Tensor,
+    sizes: torch.Tensor,
+    picked: torch.Tensor,
+) -> list[_Trial]:
+    """Return round means of two models on a sphere for each row of their tensors."""
+    out = []
+    for values in {id(t.values): t.values for t in trials if t.arithmetic != RUNNING}.values():
+        plain = next(t for t in trials if t.values is values)
+        common = common_weights(plain.weights, sizes)
+        if abs(float(common.sum()) - 1) > NEAR_MEAN:
+            continue
+        for r in roundings(common / common.sum()):
+            spread = row_spread(space.family, (rows[0], rows[1]), float(r[1]), picked)
+            count = sizes.clamp(min=1)[:, None]
+            weights = torch.zeros_like(plain.weights).index_add_(0, place, spread.T) / count
+            out.append(_Trial(values, ROWS, rounded=True, weights=weights, spread=spread))
+    return out
 
 
 def _stepwise(
@@ -156,7 +227,7 @@ def _promising(
         result = _ARITHMETIC[trial.arithmetic](trial.values[:, thin], spread, grain)
         hit = reproduced(result, target[thin], grain, unit[thin])
         shares.append(float(hit[seen].float().mean()) + trial.bonus)
-    best = max(shares)
+    best = max(shares, default=-1.0)
     if best < least - MARGIN:
         return []
     return [t for t, share in zip(trials, shares, strict=True) if share >= best - MARGIN]
@@ -294,7 +365,18 @@ def _deltas(values: torch.Tensor, weights: torch.Tensor, grain: Grain, base: int
     return values[base] + round_to(total, grain)
 
 
+def _step_by_step(values: torch.Tensor, weights: torch.Tensor, grain: Grain) -> torch.Tensor:
+    """Follow a running mean in the merge's own type: m + (x - m) / k."""
+    del weights
+    mean = values[0]
+    for number, value in enumerate(values[1:], 2):
+        step = round_to(round_to(value - mean, grain) / number, grain)
+        mean = round_to(mean + step, grain)
+    return mean
+
+
 _ARITHMETIC: dict[str, Callable[[torch.Tensor, torch.Tensor, Grain], torch.Tensor]] = {
-    **dict.fromkeys(("sum", SLERP), _sum),
+    **dict.fromkeys(("sum", SLERP, ROWS), _sum),
+    RUNNING: _step_by_step,
     **{f"deltas{n}": partial(_deltas, base=n) for n in range(16)},
 }

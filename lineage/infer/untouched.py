@@ -118,7 +118,7 @@ class Untouched:
         slots = {
             slot.start + begin: number
             for number, slot in enumerate(self.family.slots)
-            for begin in _row_starts(slot.shape, slot.size)
+            for begin in row_starts(slot.shape, slot.size)
         }
         self._starts = np.array(sorted(slots), np.int64)
         self._sizes = np.diff(np.append(self._starts, whole))
@@ -175,8 +175,8 @@ class Untouched:
         return out
 
 
-def _row_starts(shape: Sequence[int], size: int) -> list[int]:
-    """Return where the pieces of rows begin among a tensor's `size` probed values."""
+def row_starts(shape: Sequence[int], size: int) -> list[int]:
+    """Return where pieces of rows begin among a tensor's `size` probed values, from 0."""
     columns = math.prod(shape[1:]) if len(shape) > 1 else math.prod(shape)
     starts, at = [], 0
     for start, count in probe_runs(shape):

@@ -1,0 +1,53 @@
+"""Merges as people write them, in their own order and precision."""
+
+import torch
+
+from lineage.infer.scan import scan
+from tests.infer.litter import combine
+from tests.infer.test_merges import family, parents_of, subjects
+
+
+def test_a_running_mean_has_all_models_that_went_in() -> None:
+    """A mean of some of them is among the candidates: it and the last one come near."""
+    models = family(11)
+    names = [f"tune{n}" for n in range(4)]
+    first = [models[n] for n in names[:3]]
+    models["three"] = combine("linear", models["base"], first, (1 / 3,) * 3)
+    mean = models["tune0"]
+    for number, name in enumerate(names[1:], 2):
+        mean = {n: m + (models[name][n] - m) / number for n, m in mean.items()}
+    found = scan(subjects({**models, "four": mean})).derivations
+    assert parents_of(found, "four") == dict.fromkeys(names, 0.25)
+    assert {d.method for d in found if d.child == "org/four"} == {"linear"}
+
+
+def test_a_spherical_mean_of_rows_has_its_two_sources() -> None:
+    models = family(12, torch.float32, 3)
+    one, two = models["tune0"], {n: w - models["base"][n] for n, w in models["tune1"].items()}
+    far = {n: models["base"][n] + 4 * w for n, w in two.items()}
+    models["far"] = far
+    merged = {n: _by_row(w, far[n], 0.35).bfloat16() for n, w in one.items()}
+    found = scan(subjects({**models, "merge": merged})).derivations
+    assert set(parents_of(found, "merge")) == {"tune0", "far"}
+    assert {d.method for d in found if d.child == "org/merge"} == {"slerp"}
+
+
+def test_a_sum_is_found_though_a_small_tensor_was_taken_for_another() -> None:
+    """Two biases begin alike, so that chance says which of them is which in each model."""
+    models = family(15, torch.float32, 3)
+    begun = 0.01 * torch.randn(64, generator=torch.Generator().manual_seed(15))
+    for day, model in enumerate(models.values()):
+        g = torch.Generator().manual_seed(day + 255)
+        steps = [0.01 * torch.randn(64, generator=g) for _ in range(2)]
+        model.update({f"bias{n}": begun + step * (day > 0) for n, step in enumerate(steps)})
+    one, two = models["tune0"], models["tune1"]
+    merged = {n: 0.5 * w + 0.5 * two[n] for n, w in one.items()}
+    found = scan(subjects({**models, "merge": merged})).derivations
+    assert parents_of(found, "merge") == {"tune0": 0.5, "tune1": 0.5}
+
+
+def _by_row(one: torch.Tensor, other: torch.Tensor, t: float) -> torch.Tensor:
+    cosine = torch.nn.functional.cosine_similarity(one, other, -1).clamp(-1, 1)[..., None]
+    angle = torch.arccos(cosine)
+    above = torch.sin((1 - t) * angle) * one + torch.sin(t * angle) * other
+    return torch.where(torch.sin(angle) > 1e-4, above / torch.sin(angle), one)
