@@ -33,6 +33,9 @@ MOST_MODELS = 4
 MOST_PLAIN = 2
 """Models of which a sum with one adapter stands, without a look at several adapters."""
 
+VIEWPOINTS = 4
+"""Nearest models from which adapters are looked for."""
+
 MOST_TRIED, MOST_TOGETHER = 4, 3
 """Adapters that are present, of which several are tried together, and how many at once."""
 
@@ -134,33 +137,37 @@ def _by_cosine(
 
 
 def find_inside(
-    space: Space, child: int, rows: Sequence[int], adapters: Sequence[View], near: int
+    space: Space, child: int, rows: Sequence[int], adapters: Sequence[View], ranked: Sequence[int]
 ) -> Held | None:
     """Explain a child as one or more models plus adapters, each at some scale; None if none does.
 
-    An adapter present in the difference from the nearest model (`near`) is projected out of the
-    family's distances; the smallest set of models then at the floor is replayed with it. Where none
-    explains the child alone, several that are present are tried together.
+    An adapter present in the difference from the nearest model (`ranked` has them nearest first) is
+    projected out of the family's distances; the smallest set of models then at the floor is
+    replayed with it. Where none explains the child alone, several that are present are tried
+    together. The nearest may itself hold adapters: what is present and explains nothing is looked
+    for in the differences from the next ones.
     """
-    family = space.family
-    view = family.views[child]
     library = adapters if isinstance(adapters, Library) else Library(adapters)
     best: Held | None = None
-    present: list[Placed] = []
-    residual = family.values[child] - family.values[near]
-    for adapter in library.likely(family, residual):
-        if not may_precede(adapter, view):
-            continue
-        placed = place(family, adapter, residual)
-        if placed is None or p_of_z(placed.z) > PRESENT:
-            continue
-        present.append(placed)
-        best = _better(best, _explain(space, child, rows, [placed]))
-    if best is None or len(best.rows) > MOST_PLAIN:
-        # several blends of the same adapters add up to anything that those do
-        plain = [p for p in present if not p.view.blend]
-        best = _better(best, _together(space, child, rows, plain))
+    for near in ranked[:VIEWPOINTS]:
+        present = _present(space.family, child, library, near)
+        for placed in present:
+            best = _better(best, _explain(space, child, rows, [placed]))
+        if best is None or len(best.rows) > MOST_PLAIN:
+            # several blends of the same adapters add up to anything that those do
+            plain = [p for p in present if not p.view.blend]
+            best = _better(best, _together(space, child, rows, plain))
+        if not present or (best is not None and len(best.rows) <= MOST_PLAIN):
+            break
     return best
+
+
+def _present(family: Family, child: int, library: Library, near: int) -> list[Placed]:
+    """Return the adapters that show in what a child differs by from one model."""
+    residual = family.values[child] - family.values[near]
+    older = [a for a in library.likely(family, residual) if may_precede(a, family.views[child])]
+    found = (place(family, a, residual) for a in older)
+    return [p for p in found if p is not None and p_of_z(p.z) <= PRESENT]
 
 
 def _together(

@@ -199,7 +199,7 @@ def made_exactly(space: Space, search: Search, adapters: Sequence[View]) -> Foun
     Which of several sums stands depends on how their sources were made, which is not known yet.
     """
     family, child, rows = space.family, search.child, search.rows
-    held = find_inside(space, child, rows, adapters, search.near)
+    held = find_inside(space, child, rows, adapters, search.ranked)
     held = held or find_turned(family, child, search.ranked, adapters)
     if held:
         return held_link(family, child, held)

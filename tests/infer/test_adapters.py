@@ -158,3 +158,24 @@ def test_several_adapters_in_one_model_are_found_with_their_scales() -> None:
     scales = [("lora7", "two", 0.5), ("lora3", "three", 0.4), ("lora9", "three", 0.6)]
     for adapter, model, scale in scales:
         assert abs((found[adapter, model] or 0.0) - scale) < 0.005
+
+
+def test_an_adapter_is_found_though_the_nearest_model_holds_another_like_it() -> None:
+    """Seen from a model that holds the same and more, an adapter is hidden by what is more."""
+    base = make_base(5, layers=2)
+    first, more = factors(base, 1), factors(base, 2)
+    both = {
+        t: (torch.cat([d, more[t][0]]), torch.cat([u, 0.6 * more[t][1]], 1))
+        for t, (d, u) in first.items()
+    }
+    models = {
+        "base": base,
+        "both-in": merged(base, both, 1.0),
+        "first-in": merged(base, first, 1.0),
+    }
+    subjects = [subject(n, adapter_print(p), 0) for n, p in (("first", first), ("both", both))]
+    subjects += [subject(n, model_print(w), 1 + d) for d, (n, w) in enumerate(models.items())]
+    found = {(d.parent[4:], d.child[4:]) for d in scan(subjects).derivations}
+    assert {pair for pair in found if pair[1] == "first-in"} == {
+        ("base", "first-in"), ("first", "first-in")
+    }  # fmt: skip
