@@ -12,7 +12,7 @@ from lineage.infer.family import Family
 from lineage.infer.inside import Held
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.merges import EXACT
-from lineage.infer.replay import NUSLERP, ROWS, RUNNING, SLERP, STOCK, Replay
+from lineage.infer.replay import NUSLERP, ROWS, RUNNING, SLERP, STEPS, STOCK, Replay
 from lineage.infer.twins import time_note
 from lineage.infer.valuewise import elementwise_method
 
@@ -28,6 +28,7 @@ _NAMES = {
     ROWS: "slerp",
     NUSLERP: "nuslerp",
     RUNNING: "linear",
+    STEPS: "linear",
 }
 
 TIED = 0.02

@@ -11,6 +11,7 @@ from lineage.infer.grain import Grain, round_to
 from lineage.infer.rowwise import row_spread
 from lineage.infer.space import Space, slot_bounds
 from lineage.infer.sphere import nuslerp, slerp_weights
+from lineage.infer.stepwise import running_mean, step_by_step
 from lineage.infer.stock import stock
 
 FLOAT32_SLACK = 4.0
@@ -27,7 +28,7 @@ MARGIN = 0.05
 three times what chance does to a share of 400."""
 
 STOCK, SLERP, NUSLERP = "stock", "slerp", "nuslerp"
-ROWS, RUNNING = "slerp by row", "running mean"
+ROWS, RUNNING, STEPS = "slerp by row", "running mean", "sum step by step"
 """Arithmetics beside sums."""
 
 PLAIN = 0.9
@@ -116,7 +117,7 @@ def replay(space: Space, child: int, rows: Sequence[int], least: float = 0.0) ->
             common = chosen.stride(0) == 0
             spread = chosen[0][:, None] if common else chosen[place].T
             trials.append(_Trial(values, arithmetic, rounded, chosen, spread))
-    trials += _running(cast, trials, grain)
+    trials += _in_order(cast, trials, grain)
     judged = partial(_judged, rows=tuple(rows), target=target, unit=unit, telling=telling)
     outcomes = judged(trials, grain=grain, least=least)
     if len(rows) == 2 and max((o.share for o in outcomes), default=0.0) < PLAIN:
@@ -129,6 +130,9 @@ def replay(space: Space, child: int, rows: Sequence[int], least: float = 0.0) ->
             hit = made == target
             outcomes.append(_counted(trial, tuple(rows), made, hit, target, unit, telling))
     return max(outcomes, key=lambda o: o.share + (0.002 if o.rounded else 0.0), default=None)
+
+
+_ORDERED = (RUNNING, STEPS)
 
 
 def _judged(
@@ -148,21 +152,28 @@ def _judged(
     ]
 
 
-def _running(cast: torch.Tensor, trials: Sequence[_Trial], grain: Grain) -> list[_Trial]:
-    """Return means that were updated a model at a time, every step rounding to `grain`.
+def _in_order(cast: torch.Tensor, trials: Sequence[_Trial], grain: Grain) -> list[_Trial]:
+    """Return sums that were built up a model at a time, every step rounding to `grain`.
 
-    In every order, where weights are about equal: which model came when shows in the rounding.
+    As running means, where weights are about equal, and product by product: in every order, as
+    which model came when shows in the rounding. Of two a product each is what NuSLERP does.
     """
     count = len(cast)
     if grain not in (Grain.BF16, Grain.F16) or count > ORDERED:
         return []
-    even = next((t for t in trials if t.rounded and float(t.weights.std()) < EVEN), None)
-    if even is None:
-        return []
-    return [
-        replace(even, values=cast[list(order)], arithmetic=RUNNING)
-        for order in permutations(range(count))
-    ]
+    orders = [list(order) for order in permutations(range(count))]
+    plain = [t for t in trials if t.rounded and t.arithmetic == "sum" and t.values is cast]
+    out = []
+    for trial in {tuple(t.weights[0].tolist()): t for t in plain}.values():
+        if float(trial.weights.std()) < EVEN:
+            out += [replace(trial, values=cast[o], arithmetic=RUNNING) for o in orders]
+        if count > 2:
+            out += [
+                replace(trial, values=cast[o], arithmetic=STEPS, spread=trial.spread[o])
+                for o in orders
+                if o[0] < o[1]
+            ]
+    return out
 
 
 def _by_row(
@@ -175,7 +186,7 @@ def _by_row(
 ) -> list[_Trial]:
     """Return round means of two models on a sphere for each row of their tensors."""
     out = []
-    for values in {id(t.values): t.values for t in trials if t.arithmetic != RUNNING}.values():
+    for values in {id(t.values): t.values for t in trials if t.arithmetic not in _ORDERED}.values():
         plain = next(t for t in trials if t.values is values)
         common = common_weights(plain.weights, sizes)
         if abs(float(common.sum()) - 1) > NEAR_MEAN:
@@ -365,18 +376,9 @@ def _deltas(values: torch.Tensor, weights: torch.Tensor, grain: Grain, base: int
     return values[base] + round_to(total, grain)
 
 
-def _step_by_step(values: torch.Tensor, weights: torch.Tensor, grain: Grain) -> torch.Tensor:
-    """Follow a running mean in the merge's own type: m + (x - m) / k."""
-    del weights
-    mean = values[0]
-    for number, value in enumerate(values[1:], 2):
-        step = round_to(round_to(value - mean, grain) / number, grain)
-        mean = round_to(mean + step, grain)
-    return mean
-
-
 _ARITHMETIC: dict[str, Callable[[torch.Tensor, torch.Tensor, Grain], torch.Tensor]] = {
     **dict.fromkeys(("sum", SLERP, ROWS), _sum),
-    RUNNING: _step_by_step,
+    RUNNING: running_mean,
+    STEPS: step_by_step,
     **{f"deltas{n}": partial(_deltas, base=n) for n in range(16)},
 }

@@ -21,6 +21,18 @@ def test_a_running_mean_has_all_models_that_went_in() -> None:
     assert {d.method for d in found if d.child == "org/four"} == {"linear"}
 
 
+def test_a_sum_in_the_models_own_type_is_followed_in_its_order() -> None:
+    models = family(16)
+    shares = {"tune2": 0.5, "tune0": 0.2, "tune1": 0.3}
+    merged = {n: torch.zeros_like(w) for n, w in models["base"].items()}
+    for name, share in shares.items():
+        merged = {n: w + share * models[name][n] for n, w in merged.items()}
+    found = scan(subjects({**models, "merge": merged})).derivations
+    assert parents_of(found, "merge") == shares
+    edge = next(d for d in found if d.child == "org/merge")
+    assert (edge.method, edge.evidence[0].score) == ("linear", 1.0)
+
+
 def test_a_spherical_mean_of_rows_has_its_two_sources() -> None:
     models = family(12, torch.float32, 3)
     one, two = models["tune0"], {n: w - models["base"][n] for n, w in models["tune1"].items()}
