@@ -75,20 +75,29 @@ def find_sums(space: Space, child: int, rows: Sequence[int]) -> Sums | None:
             if outcome and _holds(outcome, floor, near, further) and _all_needed(outcome):
                 found.append(outcome)
         if found:
-            larger = _surer(space, child, sets, found)
-            if larger:
-                return Sums(larger)
-            if all(f.share >= EXACT for f in found):
-                return Sums(found)
-            exact = [r for r in _uneven(space, child, rows, near) if r.share >= EXACT]
-            if exact and max(f.share for f in found) < EXACT:
-                return Sums(exact, ranked=True)
-            return Sums(found, _rivals(space, child, sets, found))
+            return _best_of_size(space, child, rows, sets, found)
     odd = _but_for_some(space, child, sets, near)
     if odd:
         return Sums(odd)
     uneven = _uneven(space, child, rows, near)
     return Sums(uneven, ranked=True) if uneven else None
+
+
+def _best_of_size(
+    space: Space, child: int, rows: Sequence[int], sets: dict[int, list[Fit]], found: list[Replay]
+) -> Sums:
+    """Return the sets `found` of the smallest size, or others that come out more exactly."""
+    larger = _surer(space, child, sets, found)
+    if larger:
+        return Sums(larger)
+    if all(f.share >= EXACT for f in found):
+        return Sums(found)
+    if max(f.share for f in found) < EXACT:
+        uneven = _uneven(space, child, rows, nearest_gap(space, child, rows))
+        exact = [r for r in uneven if r.share >= EXACT]
+        if exact:
+            return Sums(exact, ranked=True)
+    return Sums(found, _rivals(space, child, sets, found))
 
 
 def _but_for_some(
