@@ -123,12 +123,15 @@ def load_brief(body: str | None) -> Brief:
         return _BARE
     try:
         fields = json.loads(body)
-        created = fields.get("created_at")
+        created, downloads = fields.get("created_at"), fields.get("downloads")
+        author = fields.get("author")
+        if not (isinstance(downloads, int | None) and isinstance(author, str | None)):
+            raise TypeError("downloads or author of another type")
         return Brief(
             Kind(fields.get("kind") or Kind.UNKNOWN),
-            fields.get("downloads"),
+            downloads,
             None if created is None else datetime.fromisoformat(created),
-            fields.get("author"),
+            author,
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise _damaged("revision", error) from error

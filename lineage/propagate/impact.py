@@ -6,13 +6,13 @@ from datetime import datetime
 from lineage.domain.advisory import Advisory
 from lineage.domain.derivation import Derivation
 from lineage.domain.exposure import DoseBasis, Exposure, ExposureStatus, Impact
-from lineage.domain.ids import split_revision_id
 from lineage.domain.revision import Revision
 from lineage.graph.asof import as_of as graph_as_of
 from lineage.graph.refs import fixed
 from lineage.graph.store import Brief, Node, Store
 from lineage.propagate.advisories import current, get
 from lineage.propagate.collector import held
+from lineage.propagate.dose import Dose
 from lineage.propagate.hazards import tier
 from lineage.propagate.holding import Gauge, Holding, Marked, finite, holdings
 from lineage.propagate.judge import Case, judge
@@ -20,7 +20,6 @@ from lineage.propagate.reached import Reached, look_up, members_of, reach
 from lineage.propagate.search import Adjacency, Standing, Trail, search
 
 _NOTHING = Brief()
-_Verdict = tuple[ExposureStatus, str, str | None]  # status, reason, tier
 _FIXED = "not before the commit that fixed it"
 _ORDER = {status: place for place, status in enumerate(ExposureStatus)}
 
@@ -97,8 +96,8 @@ def touching(
             (trail,) = hit.trails.values()
             path = tuple(adjacency.name(node) for node in trail.nodes())[::-1]
             edge = adjacency.incoming.edge(nodes[path[-2]], nodes[name]) if path[1:] else None
-            case = _case(hit, holding, name, trail)
-            found.append((hit.advisory, _exposure(briefs[name], path, edge, case, _verdict(case))))
+            case = Case(hit.advisory, *_known(hit, holding, name, trail))
+            found.append((hit.advisory, _exposure(briefs[name], path, edge, case)))
     return found
 
 
@@ -159,17 +158,21 @@ def _exposures(
     adjacency: Adjacency, reached: Reached, holding: Holding, briefs: Mapping[str, Brief]
 ) -> Iterator[Exposure]:
     """Yield the exposure at the end of each trail."""
-    paths, edge_of = _Paths(adjacency), adjacency.incoming.edge
-    # Thousands of cases of one advisory are alike in all that counts.
-    verdicts: dict[tuple[object, ...], _Verdict] = {}
+    paths, name_of, edge_of = _Paths(adjacency), adjacency.name, adjacency.incoming.edge
+    # Thousands of one advisory are alike in all but whom they are about: one stands for them.
+    models: dict[tuple[object, ...], Exposure] = {}
     for node, trail in reached.trails.items():
-        path, previous = paths.to(trail), trail.step.previous
+        name, path, previous = name_of(node), paths.to(trail), trail.walk[node].previous
         edge = None if previous is None else edge_of(previous, node)
-        case = _case(reached, holding, path[-1], trail)
-        verdict = verdicts.get(case[1:])
-        if verdict is None:
-            verdict = verdicts[case[1:]] = _verdict(case)
-        yield _exposure(briefs.get(path[-1], _NOTHING), path, edge, case, verdict)
+        known = _known(reached, holding, name, trail)
+        alike = known, id(edge)  # an id stays its edge's: `incoming` holds it
+        model, brief = models.get(alike), briefs.get(name, _NOTHING)
+        if model is None:
+            case = Case(reached.advisory, *known)
+            model = models[alike] = _exposure(brief, path, edge, case)
+            yield model
+        else:
+            yield _like(model, brief, path)
 
 
 class _Paths:
@@ -198,26 +201,21 @@ class _Paths:
         return path
 
 
-def _case(reached: Reached, holding: Holding, name: str, trail: Trail) -> Case:
-    depth, _, unmeasured, _ = trail.step
+def _known(
+    reached: Reached, holding: Holding, name: str, trail: Trail
+) -> tuple[Standing, int, int, int, int, Dose | None, DoseBasis | None]:
+    """Return a `Case` without its advisory."""
+    node, standing, walk = trail
+    depth, _, unmeasured, _ = walk[node]
     # Doses rest on the explanation that was taken: along another they say nothing.
-    told = trail.standing is not Standing.POSSIBLE
-    dose = holding.doses.get(name) if told else None
-    return Case(
-        reached.advisory, trail.standing, depth, unmeasured,
-        reached.holds.get(trail.node, 1), len(reached.members),
-        dose, None if dose is None else holding.basis.get(name, DoseBasis.PREDICTED),
-    )  # fmt: skip
+    dose = None if standing is Standing.POSSIBLE else holding.doses.get(name)
+    basis = None if dose is None else holding.basis.get(name, DoseBasis.PREDICTED)
+    holds = reached.holds.get(node, 1)
+    return standing, depth, unmeasured, holds, len(reached.members), dose, basis
 
 
-def _verdict(case: Case) -> _Verdict:
-    return *judge(case), tier(case.advisory.hazard, case.dose)
-
-
-def _exposure(
-    brief: Brief, path: tuple[str, ...], edge: Derivation | None, case: Case, verdict: _Verdict
-) -> Exposure:
-    status, reason, meaning = verdict
+def _exposure(brief: Brief, path: tuple[str, ...], edge: Derivation | None, case: Case) -> Exposure:
+    status, reason = judge(case)
     dose = case.dose
     return Exposure(
         id=path[-1],
@@ -227,7 +225,7 @@ def _exposure(
         dose_low=finite(dose.low) if dose else None,
         dose_high=finite(dose.high) if dose else None,
         basis=case.basis,
-        tier=meaning,
+        tier=tier(case.advisory.hazard, dose),
         depth=len(path) - 1,
         witness=path[-2] if len(path) > 1 else None,
         relation=edge.relation if edge else None,
@@ -239,7 +237,23 @@ def _exposure(
     )
 
 
+def _like(model: Exposure, brief: Brief, path: tuple[str, ...]) -> Exposure:
+    """Return the exposure at the end of `path` that is like `model` in all else.
+
+    What it changes are ids and columns of the store, whose types are right.
+    """
+    fields = model.__dict__.copy()
+    fields["id"] = name = path[-1]
+    fields["depth"] = len(path) - 1
+    fields["witness"] = path[-2] if len(path) > 1 else None
+    fields["path"] = path
+    fields["downloads"] = brief.downloads
+    fields["owner"] = owner_of(name, brief.author)
+    fields["created_at"] = brief.created_at
+    return Exposure.of_valid(fields)
+
+
 def owner_of(name: str, author: str | None) -> str | None:
     """Return whom to tell of a revision: the owner of its repo, else its author."""
-    repo, _ = split_revision_id(name)
-    return repo.partition("/")[0] if "/" in repo else author
+    owner, slash, _ = name.partition("/")
+    return owner if slash and "@" not in owner else author

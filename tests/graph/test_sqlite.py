@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lineage.domain.errors import StoreError, StoreUnavailableError, StoreVersionError
+from lineage.domain.revision import Revision
 from lineage.graph.open import open_store
 from lineage.graph.sqlite import SqliteStore, schema
 from tests.graph.building import edges
@@ -155,3 +156,13 @@ def test_version_is_in_the_file(tmp_path: Path) -> None:
     with SqliteStore(tmp_path / "graph.db") as store:
         value = store._connection.execute("PRAGMA user_version").fetchone()[0]
     assert value == len(schema.MIGRATIONS)
+
+
+def test_damaged_columns_of_a_list_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "graph.db"
+    with SqliteStore(path) as store:
+        store.put_revisions([Revision(repo="a/b", commit="c" * 40, downloads=7)])
+        with sqlite3.connect(path) as raw:
+            raw.execute("UPDATE node SET body = json_set(body, '$.downloads', 'seven')")
+        with pytest.raises(StoreError, match="damaged revision"):
+            store.briefs(["a/b@" + "c" * 40])

@@ -1,6 +1,7 @@
 """Search and impact against brute force on random graphs, and on hard ones."""
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import networkx as nx
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from lineage.domain.advisory import Advisory
 from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Status
+from lineage.domain.ids import split_revision_id
+from lineage.domain.revision import Revision
 from lineage.graph.open import open_store
 from lineage.graph.store import Node, Store
 from lineage.propagate.advisories import Terms, current, mark
@@ -216,3 +219,23 @@ def test_ids_go_on_from_the_highest(tmp_path: Path, count: int) -> None:
     made: list[Advisory] = [mark(store, [name(0)], Terms("x")) for _ in range(count)]
     assert made[-1].id.endswith(f"-{count:04d}")
     assert len({a.id for a in made}) == count
+
+
+def test_every_exposure_is_as_valid_as_one_that_was_checked(tmp_path: Path) -> None:
+    edges: Edges = {(0, n): Status.MEASURED for n in range(1, 9)}
+    edges |= {(n, n + 10): Status.DECLARED for n in range(1, 9)}
+    store = filled(tmp_path, edges)
+    made = datetime(2024, 5, 1, tzinfo=UTC)
+    repo, commit = split_revision_id(name(3))
+    store.put_revisions(
+        [Revision(repo=repo, commit=commit, downloads=70, author="who", created_at=made)]
+    )
+    poison(store, 0)
+    (found,) = impacts(store)
+    assert type(found).model_validate_json(found.model_dump_json()) == found
+    told = {e.id: e for e in found.exposures}
+    read = told[name(3)]
+    assert (read.downloads, read.created_at, read.depth) == (70, made, 1)
+    assert told[name(13)].path == (name(0), name(3), name(13))
+    assert told[name(13)].witness == name(3)
+    assert told[name(14)].downloads is None
