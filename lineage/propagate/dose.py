@@ -1,16 +1,17 @@
 """Doses through a graph: every source at once, one pass in topological order."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from lineage.propagate.columns import Columns, Floats, of_shares
 from lineage.propagate.layers import Ints, Layers, layers, spans
 from lineage.propagate.rules import Share
-
-Floats = npt.NDArray[np.float64]
 
 
 class Dose(NamedTuple):
@@ -25,6 +26,7 @@ class Dose(NamedTuple):
 
 
 WHOLE = Dose(1.0, 1.0, 1.0)
+_dose = partial(tuple.__new__, Dose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,71 +78,77 @@ def doses(
     sources: Sequence[Collection[str]],
     measured: Mapping[tuple[str, int], Dose] | None = None,
 ) -> Doses:
+    """Return what `doses_in` does, of shares that are not columns yet."""
+    others = {*chain.from_iterable(sources), *(name for name, _ in measured or {})}
+    return doses_in(of_shares(given, others), sources, measured)
+
+
+def doses_in(
+    given: Columns,
+    sources: Sequence[Collection[str]],
+    measured: Mapping[tuple[str, int], Dose] | None = None,
+) -> Doses:
     """Return the dose of every source in everything that descends from it over `given`.
 
     A source is a set of revisions, each of which holds a dose of 1. A child's dose is the sum of
     its parents' doses times their shares; where it holds each parent on layers of its own, the
     largest; of several explanations the largest, with bounds that cover all. `measured` doses, by
     (revision, place of the source), stand instead of what the parents would give, and are what its
-    own children get. An adapter runs on its base's dose and passes only its own on.
+    own children get. An adapter runs on its base's dose and passes only its own on. Every name of
+    a source or of a measured dose has a place in `given`.
     """
-    carried = [s for s in given if not s.loaded]
-    names = _names(given, sources, measured or {})
-    index = {name: n for n, name in enumerate(names)}
-    parents = np.array([index[s.parent] for s in carried], dtype=np.int64)
-    children = np.array([index[s.child] for s in carried], dtype=np.int64)
-    plan = layers(len(names), parents, children)
-    edges = _edges(carried, plan.place[parents], plan.place[children], len(names))
+    names = given.names
+    carried = given.take(~given.loaded)
+    plan = layers(len(names), carried.parent, carried.child)
+    edges = _edges(carried, plan.place[carried.parent], plan.place[carried.child])
+    index = dict(zip(names, range(len(names)), strict=True))
     pinned = _pinned(index, plan, sources, measured or {})
     held = _pass(edges, plan, pinned, max(1, len(sources)))
-    found: list[dict[str, Dose]] = [{} for _ in sources]
-    inside = {cycle[0]: cycle for cycle in plan.cycles}
-    for node, source, dose in _rows(held):
-        for member in inside.get(node, (node,)):
-            found[source][names[member]] = dose
+    found = _by_source(held, plan, names, len(sources))
     for place, source_names in enumerate(sources):
         found[place] |= dict.fromkeys(source_names, WHOLE)
     for (name, place), dose in (measured or {}).items():
         found[place][name] = dose
-    _load([s for s in given if s.loaded], found)
+    loaded = given.take(given.loaded)
+    bases, adapters = (
+        map(names.__getitem__, end.tolist()) for end in (loaded.parent, loaded.child)
+    )
+    _load(list(zip(bases, adapters, strict=True)), found)
     cycles = tuple(tuple(names[n] for n in cycle) for cycle in plan.cycles)
     return Doses(tuple(found), cycles)
 
 
-def _names(
-    given: Sequence[Share],
-    sources: Sequence[Collection[str]],
-    measured: Mapping[tuple[str, int], Dose],
-) -> list[str]:
-    found = {s.parent for s in given} | {s.child for s in given}
-    found.update(*sources)
-    found.update(name for name, _ in measured)
-    return sorted(found)
+def _by_source(
+    held: _Held, plan: Layers, names: Sequence[str], count: int
+) -> list[dict[str, Dose]]:
+    """Return what is held of each source by name; of a cycle every member holds it."""
+    held = held.take(np.argsort(held.source, kind="stable"))
+    bounds = np.searchsorted(held.source, np.arange(count + 1)).tolist()
+    values = held.value.astype(object)
+    values[np.isnan(held.value)] = None
+    # In C: hundreds of thousands.
+    columns = (values.tolist(), held.low.tolist(), held.high.tolist())
+    every = list(map(_dose, zip(*columns, strict=True)))
+    named = list(map(names.__getitem__, held.node.tolist()))
+    spans_of = [slice(*ends) for ends in pairwise(bounds)]
+    found = [dict(zip(named[at], every[at], strict=True)) for at in spans_of]
+    for cycle in plan.cycles:
+        for place in held.source[held.node == cycle[0]].tolist():
+            found[place] |= dict.fromkeys([names[n] for n in cycle], found[place][names[cycle[0]]])
+    return found
 
 
-def _edges(given: Sequence[Share], parents: Ints, children: Ints, count: int) -> _Edges:
-    """Return shares as columns sorted by (child, explanation); those within a cycle are dropped."""
-    groups: dict[tuple[str, str], int] = {}
-    group = [groups.setdefault((s.child, s.explanation), len(groups)) for s in given]
-    columns = _Edges(
-        parents,
-        children,
-        np.array(group, dtype=np.int64),
-        np.array([np.nan if s.value is None else s.value for s in given], dtype=np.float64),
-        np.array([s.low for s in given], dtype=np.float64),
-        np.array([s.high for s in given], dtype=np.float64),
-        np.array([s.part for s in given], dtype=np.bool_),
-        np.zeros(0, np.int64),
-        np.zeros(0, np.int64),
-    )
-    order = np.lexsort((columns.group, children))
+def _edges(given: Columns, parents: Ints, children: Ints) -> _Edges:
+    """Return shares sorted by (child, explanation); those within a cycle are dropped."""
+    count = len(given.names)
+    order = np.lexsort((given.group, children))
     order = order[parents[order] != children[order]]
-    child, numbers = children[order], columns.group[order]
+    child, numbers = children[order], given.group[order]
     firsts = np.ones(len(order), dtype=np.bool_)
     firsts[1:] = numbers[1:] != numbers[:-1]
     return _Edges(
-        parents[order], child, numbers, columns.value[order], columns.low[order],
-        columns.high[order], columns.part[order],
+        parents[order], child, numbers, given.value[order], given.low[order],
+        given.high[order], given.part[order],
         np.searchsorted(child, np.arange(count + 1)),
         np.bincount(child[firsts], minlength=count),
     )  # fmt: skip
@@ -328,24 +336,18 @@ def _joined(parts: Sequence[_Held]) -> _Held:
     )
 
 
-def _rows(held: _Held) -> Iterator[tuple[int, int, Dose]]:
-    columns = (held.node, held.source, held.value, held.low, held.high)
-    for node, source, value, low, high in zip(*(c.tolist() for c in columns), strict=True):
-        yield node, source, Dose(None if value != value else value, low, high)  # noqa: PLR0124
-
-
-def _load(loaded: Sequence[Share], found: Sequence[dict[str, Dose]]) -> None:
-    """Give adapters the dose of the base that they run on, where it is the larger one."""
+def _load(loaded: Sequence[tuple[str, str]], found: Sequence[dict[str, Dose]]) -> None:
+    """Give adapters, in pairs behind their base, the base's dose where it is the larger one."""
     on: dict[str, list[int]] = {}
-    for place, share in enumerate(loaded):
-        on.setdefault(share.parent, []).append(place)
+    for place, (base, _) in enumerate(loaded):
+        on.setdefault(base, []).append(place)
     for by_name in found:
         # Only the adapters on what this source reaches: there may be very many others.
         places = sorted(place for name in by_name if name in on for place in on[name])
         gained: dict[str, Dose] = {}
-        for share in (loaded[place] for place in places):
-            dose, own = by_name[share.parent], by_name.get(share.child)
+        for base, adapter in (loaded[place] for place in places):
+            dose, own = by_name[base], by_name.get(adapter)
             sizes = [abs(d.value) if d and d.value is not None else -1.0 for d in (dose, own)]
             if own is None or sizes[0] > sizes[1]:
-                gained[share.child] = dose
+                gained[adapter] = dose
         by_name.update(gained)

@@ -3,17 +3,18 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from math import inf
-from operator import itemgetter
 
 from lineage.domain.derivation import Derivation, MergeEvent
 from lineage.domain.exposure import DoseBasis, MeasuredDose
 from lineage.graph.store import Node, Store
-from lineage.propagate.dose import Dose, doses
+from lineage.propagate.columns import Columns, of_edges
+from lineage.propagate.dose import Dose, doses_in
 from lineage.propagate.election import METHODS
 from lineage.propagate.hazards import NEGLIGIBLE
 from lineage.propagate.incoming import Incoming
-from lineage.propagate.rules import Share, shares
 
 Gauge = Callable[[Collection[str], Collection[str]], Iterable[MeasuredDose]]
 """Measure how much of each source is in the weights of each target: `(sources, targets)`.
@@ -58,7 +59,8 @@ def holdings(
         for (name, place), dose in measured.items()
         if name in owner[place].descends
     }
-    found = doses(read_shares(store, incoming, everything), sources, descent)
+    others = {*chain.from_iterable(sources), *(name for name, _ in descent)}
+    found = doses_in(read_columns(store, incoming, everything, others), sources, descent)
     result, place = [], 0
     for marked in given:
         members = range(place, place + len(marked.members))
@@ -93,65 +95,15 @@ def _together(members: Sequence[dict[str, Dose]]) -> dict[str, Dose]:
     return joined
 
 
-def read_shares(store: Store, incoming: Incoming, handles: Mapping[str, Node]) -> list[Share]:
-    """Return the shares of all edges into the revisions of `handles`."""
+def read_columns(
+    store: Store, incoming: Incoming, handles: Mapping[str, Node], others: Collection[str] = ()
+) -> Columns:
+    """Return the shares of all edges into the revisions of `handles`; `others` get a place."""
     incoming.load(handles.values())
-    ids = {node: name for name, node in handles.items()}
-    above = {p for node in handles.values() for p, _ in incoming.of(node) if p not in ids}
-    ids |= store.names(above)
-    found: list[Share] = []
-    alike = _Alike()
-    for name in sorted(handles):
-        edges = [(ids[parent], edge) for parent, edge in incoming.of(handles[name])]
-        if len(edges) > 1:
-            edges.sort(key=itemgetter(0))
-        like = alike.shares(name, edges)
-        if like is not None:
-            found += like
-        else:
-            ended = [
-                edge.model_copy(update={"parent": parent, "child": name}) for parent, edge in edges
-            ]
-            found += shares(ended, _events(store, ended))
-    return found
-
-
-class _Alike:
-    """Shares of children without an event: of hundreds of thousands most are made alike."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, ...], tuple[list[Derivation], list[_Like] | None]] = {}
-
-    def shares(self, child: str, edges: Sequence[tuple[str, Derivation]]) -> list[Share] | None:
-        """Return the shares of a child's edges, given by parent; None where one has an event.
-
-        Edges have no ends, and are one object wherever their content is the same.
-        """
-        contents = tuple([id(edge) for _, edge in edges])
-        known = self._known.get(contents)
-        if known is None:
-            # What is kept holds the edges, so that ids stay.
-            known = self._known[contents] = [edge for _, edge in edges], _likes(edges)
-        if known[1] is None:
-            return None
-        return [Share(edges[place][0], child, *rest) for place, rest in known[1]]
-
-
-_Like = tuple[int, tuple[str, float | None, float, float, str, bool, bool]]
-"""A share without its ends: the parent's place, and the rest."""
-
-
-def _likes(edges: Sequence[tuple[str, Derivation]]) -> list[_Like] | None:
-    if any(edge.event for _, edge in edges):
-        return None
-    # Numbers stand for the parents.
-    numbered = [
-        edge.model_copy(update={"parent": str(place)}) for place, (_, edge) in enumerate(edges)
-    ]
-    return [
-        (int(s.parent), (s.explanation, s.value, s.low, s.high, s.basis, s.part, s.loaded))
-        for s in shares(numbered, {})
-    ]
+    inside = set(handles.values())
+    above = {p for node in handles.values() for p, _ in incoming.of(node) if p not in inside}
+    names = store.names(above) if above else {}
+    return of_edges(incoming, handles, names, partial(_events, store), others)
 
 
 def _events(store: Store, edges: Sequence[Derivation]) -> dict[str, MergeEvent]:

@@ -1,0 +1,196 @@
+"""Shares of all edges as columns: those of children made alike are worked out once."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lineage.domain.derivation import Derivation, MergeEvent
+from lineage.graph.store import Node
+from lineage.propagate.incoming import Incoming
+from lineage.propagate.layers import Ints, spans
+from lineage.propagate.rules import Share, shares
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+Events = Callable[[Sequence[Derivation]], Mapping[str, MergeEvent]]
+"""Give the merges, by id, that the edges into one child name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Shares, one a row; ends are places in `names`, which are sorted.
+
+    `group` numbers the explanations of each child in their order, `value` is NaN where unknown.
+    """
+
+    names: Sequence[str]
+    parent: Ints
+    child: Ints
+    group: Ints
+    value: Floats
+    low: Floats
+    high: Floats
+    part: Flags
+    loaded: Flags
+
+    def take(self, at: Flags) -> "Columns":
+        """Return some of the rows."""
+        return Columns(
+            self.names, self.parent[at], self.child[at], self.group[at], self.value[at],
+            self.low[at], self.high[at], self.part[at], self.loaded[at],
+        )  # fmt: skip
+
+
+def of_shares(given: Sequence[Share], others: Iterable[str] = ()) -> Columns:
+    """Return the columns of `given`; `others` are further names that must have a place."""
+    names = sorted({*others, *(s.parent for s in given), *(s.child for s in given)})
+    place = {name: n for n, name in enumerate(names)}
+    groups: dict[tuple[str, str], int] = {}
+    group = [groups.setdefault((s.child, s.explanation), len(groups)) for s in given]
+    parents, children = [place[s.parent] for s in given], [place[s.child] for s in given]
+    return _columns(names, parents, children, group, [_row(s, 0, 0) for s in given])
+
+
+class _Row(NamedTuple):
+    """A share without its ends: the parent's place among the child's edges, and the rest."""
+
+    parent: int
+    explanation: int
+    value: float
+    low: float
+    high: float
+    part: bool
+    loaded: bool
+
+
+def _row(share: Share, parent: int, explanation: int) -> _Row:
+    value = np.nan if share.value is None else share.value
+    return _Row(parent, explanation, value, share.low, share.high, share.part, share.loaded)
+
+
+def _columns(
+    names: Sequence[str],
+    parents: Sequence[int] | Ints,
+    children: Sequence[int] | Ints,
+    groups: Sequence[int] | Ints,
+    rows: Sequence[_Row],
+    at: Ints | None = None,
+) -> Columns:
+    """Return columns of the given ends with the rest from `rows`, in order or each `at` a place."""
+    _, _, value, low, high, part, loaded = zip(*rows, strict=True) if rows else ((),) * 7
+    every = np.arange(len(rows), dtype=np.int64) if at is None else at
+    return Columns(
+        names,
+        np.asarray(parents, np.int64),
+        np.asarray(children, np.int64),
+        np.asarray(groups, np.int64),
+        np.array(value, np.float64)[every],
+        np.array(low, np.float64)[every],
+        np.array(high, np.float64)[every],
+        np.array(part, np.bool_)[every],
+        np.array(loaded, np.bool_)[every],
+    )
+
+
+def of_edges(
+    incoming: Incoming,
+    handles: Mapping[str, Node],
+    above: Mapping[Node, str],
+    events: Events,
+    others: Collection[str] = (),
+) -> Columns:
+    """Return the columns of all edges into the revisions of `handles`, whose edges were loaded.
+
+    `above` names the parents that are not among them; `others` must have a place, too.
+    """
+    names = sorted({*handles, *above.values(), *others})
+    numbers = dict(zip(names, range(len(names)), strict=True))
+    place = {node: numbers[name] for name, node in handles.items()}
+    place |= {node: numbers[name] for node, name in above.items()}
+    found = _Patterns(names, events)
+    for at, name in enumerate(names):
+        node = handles.get(name)
+        if node is not None:
+            found.add(at, incoming.of(node), place)
+    return found.columns()
+
+
+@dataclass(slots=True)
+class _Patterns:
+    """Children by how they were made: of hundreds of thousands most are made alike.
+
+    Edges have no ends, and are one object wherever their content is the same. For each child its
+    place, its pattern and, one after another, the places of its parents by name.
+    """
+
+    names: Sequence[str]
+    events: Events
+    children: list[int] = field(default_factory=list)
+    patterns: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)  # of all patterns, one after another
+    sizes: list[tuple[int, int, int]] = field(default_factory=list)  # edges, rows, explanations
+    known: dict[tuple[int, ...], int] = field(default_factory=dict)
+
+    def add(
+        self, child: int, edges: Sequence[tuple[Node, Derivation]], place: Mapping[Node, int]
+    ) -> None:
+        """Take a child with all edges into it."""
+        ends = [(place[parent], edge) for parent, edge in edges]
+        if len(ends) > 1:
+            ends.sort(key=itemgetter(0))
+        self.parents += [at for at, _ in ends]
+        alike = tuple([id(edge) for _, edge in ends])
+        pattern = self.known.get(alike)
+        if pattern is None:
+            pattern = self._learn(child, ends)
+            if not any(edge.event for _, edge in ends):  # a merge explains its own child only
+                self.known[alike] = pattern
+        self.children.append(child)
+        self.patterns.append(pattern)
+
+    def _learn(self, child: int, ends: Sequence[tuple[int, Derivation]]) -> int:
+        merged = any(edge.event for _, edge in ends)
+        # Numbers stand for the parents where others are made alike.
+        parents = [self.names[at] if merged else str(n) for n, (at, _) in enumerate(ends)]
+        name = self.names[child]
+        edges = [
+            edge.model_copy(update={"parent": parent, "child": name})
+            for parent, (_, edge) in zip(parents, ends, strict=True)
+        ]
+        found = shares(edges, self.events(edges) if merged else {})
+        order = {parent: n for n, parent in enumerate(parents)}
+        explanations: dict[str, int] = {}
+        for share in found:
+            number = explanations.setdefault(share.explanation, len(explanations))
+            self.rows.append(_row(share, order[share.parent], number))
+        self.sizes.append((len(ends), len(found), len(explanations)))
+        return len(self.sizes) - 1
+
+    def columns(self) -> Columns:
+        """Return a row for each share of each child."""
+        pattern = np.array(self.patterns, np.int64)
+        edges, rows, explanations = np.array(self.sizes, np.int64).reshape(-1, 3).T
+        times = rows[pattern]
+        at = spans((np.cumsum(rows) - rows)[pattern], times)
+        parent, explanation = (np.array([row[n] for row in self.rows], np.int64) for n in (0, 1))
+        parents = np.array(self.parents, np.int64)
+        return _columns(
+            self.names,
+            parents[np.repeat(_before(edges[pattern]), times) + parent[at]],
+            np.repeat(np.array(self.children, np.int64), times),
+            np.repeat(_before(explanations[pattern]), times) + explanation[at],
+            self.rows,
+            at,
+        )
+
+
+def _before(counts: Ints) -> Ints:
+    """Return how many come before each."""
+    found: Ints = np.cumsum(counts) - counts
+    return found
