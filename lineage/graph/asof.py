@@ -11,7 +11,7 @@ from lineage.domain.revision import Revision
 from lineage.graph import linking
 from lineage.graph.base import BaseStore
 from lineage.graph.codec import made, micros
-from lineage.graph.store import Link, Node, Store
+from lineage.graph.store import Below, Link, Node, Store
 from lineage.graph.tables import Pair, Transaction, Version
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ class AsOf(BaseStore):
     def __init__(self, store: BaseStore, time: datetime) -> None:
         self.url = store.url
         self.time = time
+        self.walk_batch = store.walk_batch
         self.undated: set[tuple[Node, Node]] = set()
         self._store = store
 
@@ -175,9 +176,10 @@ class _View:
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
         return self._kept(self._tx.edges_to(frontier))
 
-    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
-        """Return the same of all edges into children of `frontier`."""
-        return self._kept(self._tx.edges_below(frontier))
+    def below(self, frontier: Sequence[Node]) -> Below:
+        """Return the children of `frontier` with all edges into them."""
+        found = self._tx.below(frontier)
+        return found._replace(edges=self._kept(found.edges))
 
     def neighbours(
         self, frontier: Sequence[Node], statuses: Collection[Status] | None, *, down: bool

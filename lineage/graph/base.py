@@ -14,7 +14,7 @@ from lineage.domain.errors import StoreError
 from lineage.domain.revision import Revision
 from lineage.graph import writing
 from lineage.graph.codec import made, micros, tensor_key
-from lineage.graph.store import Brief, Counts, DeclaredEdge, Link, Node, Record, RepoState
+from lineage.graph.store import Below, Brief, Counts, DeclaredEdge, Link, Node, Record, RepoState
 from lineage.graph.tables import Transaction
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class BaseStore(ABC):
     url: str
     batch = 1000
     import_batch = 50_000
+    walk_batch = 20_000
 
     @abstractmethod
     def _write(self, work: Callable[[Transaction], T]) -> T: ...
@@ -301,6 +302,16 @@ class BaseStore(ABC):
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
         return self._read(lambda tx: tx.edges_to(frontier))
 
-    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
-        """Return `(parent, child, edge)` of all edges into children of `frontier`."""
-        return self._read(lambda tx: tx.edges_below(frontier))
+    def below(self, frontier: Sequence[Node]) -> Iterator[Below]:
+        """Yield what lies one edge below `frontier`, part by part."""
+        for part in parts(frontier, self.walk_batch):
+            yield self._below(part)
+
+    def _below(self, part: Sequence[Node]) -> Below:
+        return self._read(lambda tx: tx.below(part))
+
+
+def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield slices of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

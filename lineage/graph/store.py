@@ -63,6 +63,18 @@ class Brief(NamedTuple):
     author: str | None = None
 
 
+class Below(NamedTuple):
+    """The children of some nodes: `edges` into them as `edges_to` gives them, ids, and briefs.
+
+    The edges are those out of the nodes and all others that join them below. `briefs` leaves out
+    children of which no more is known than the id.
+    """
+
+    edges: "list[tuple[Node, Node, Derivation]]"
+    names: "dict[Node, str]"
+    briefs: "dict[Node, Brief]"
+
+
 class Link(NamedTuple):
     """What lists show of an edge, read without its evidence."""
 
@@ -319,10 +331,9 @@ class Store(Protocol):
         """
         ...
 
-    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
-        """Return what `edges_to` does for all children of `frontier`, in one bulk query.
+    def below(self, frontier: Sequence[Node]) -> Iterator[Below]:
+        """Yield what lies one edge below `frontier`, in bulk, part by part as they come.
 
-        These are the edges out of `frontier` and all others that join them below. An edge may come
-        twice.
+        A child of nodes of several parts comes with each.
         """
         ...

@@ -8,7 +8,7 @@ from lineage.domain.advisory import Advisory
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
 from lineage.domain.revision import Revision
-from lineage.graph.store import Brief, Counts, Link, Node, RepoState
+from lineage.graph.store import Below, Brief, Counts, Link, Node, RepoState
 
 Pair = tuple[str, str]
 """Ids of a parent and a child."""
@@ -212,8 +212,8 @@ class Transaction(Protocol):
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
         ...
 
-    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
-        """Return `(parent, child, edge)` of all edges into children of `frontier`."""
+    def below(self, frontier: Sequence[Node]) -> Below:
+        """Return the children of `frontier` with all edges into them."""
         ...
 
     def scan_revisions(self) -> Iterator[Revision]:

@@ -1,6 +1,6 @@
 """From an advisory to what it exposes."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from lineage.domain.advisory import Advisory
@@ -19,7 +19,6 @@ from lineage.propagate.judge import Case, judge
 from lineage.propagate.reached import Reached, look_up, members_of, reach
 from lineage.propagate.search import Adjacency, Standing, Trail, search
 
-_NOTHING = Brief()
 _FIXED = "not before the commit that fixed it"
 _ORDER = {status: place for place, status in enumerate(ExposureStatus)}
 
@@ -108,14 +107,13 @@ def _all(
     marked_ones = []
     for reached in given:
         adjacency.load(list(reached.trails))
-        names = {adjacency.name(node): node for node in reached.trails}
+        names = adjacency.named(reached.trails)
         descends = {adjacency.name(node) for node in reached.descends()} if gauge else set()
         marked_ones.append(Marked(reached.members, names, descends))
     found = holdings(store, adjacency.incoming, marked_ones, gauge)
-    briefs = store.briefs({name for marked in marked_ones for name in marked.reached})
     for reached, holding in zip(given, found, strict=True):
         later = set(fixed(store, reached.advisory))
-        exposures = list(_exposures(adjacency, reached, holding, briefs))
+        exposures = list(_exposures(adjacency, reached, holding))
         if later:
             exposures = _with_fixed(store, exposures, later)
         exposures.sort(key=_place)
@@ -154,9 +152,7 @@ def _later(revision: Revision) -> Exposure:
     )  # fmt: skip
 
 
-def _exposures(
-    adjacency: Adjacency, reached: Reached, holding: Holding, briefs: Mapping[str, Brief]
-) -> Iterator[Exposure]:
+def _exposures(adjacency: Adjacency, reached: Reached, holding: Holding) -> Iterator[Exposure]:
     """Yield the exposure at the end of each trail."""
     paths, name_of, edge_of = _Paths(adjacency), adjacency.name, adjacency.incoming.edge
     # Thousands of one advisory are alike in all but whom they are about: one stands for them.
@@ -166,7 +162,7 @@ def _exposures(
         edge = None if previous is None else edge_of(previous, node)
         known = _known(reached, holding, name, trail)
         alike = known, id(edge)  # an id stays its edge's: `incoming` holds it
-        model, brief = models.get(alike), briefs.get(name, _NOTHING)
+        model, brief = models.get(alike), adjacency.brief(node)
         if model is None:
             case = Case(reached.advisory, *known)
             model = models[alike] = _exposure(brief, path, edge, case)

@@ -34,18 +34,19 @@ class Incoming:
                 into[child].append((parent, edge))
             self._into |= into
 
-    def load_below(self, nodes: Iterable[Node]) -> set[Node]:
-        """Read the edges into all children of `nodes`, and return these children."""
-        found: set[Node] = set()
-        for batch in batches(list(nodes), _BATCH):
-            into: dict[Node, list[tuple[Node, Derivation]]] = {}
-            for parent, child, edge in self._store.edges_below(batch):
-                into.setdefault(child, []).append((parent, edge))
-            for child, edges in into.items():
-                if child not in self._into:
-                    self._into[child] = edges if len(edges) == 1 else [*dict(edges).items()]
-            found |= into.keys()
-        return found
+    def take(self, edges: Iterable[tuple[Node, Node, Derivation]]) -> set[Node]:
+        """Keep all edges into some nodes, given as `(parent, child, edge)`; return these nodes."""
+        into: dict[Node, list[tuple[Node, Derivation]]] = {}
+        known = self._into
+        for parent, child, edge in edges:
+            if child in into:
+                into[child].append((parent, edge))
+            else:
+                into[child] = [(parent, edge)]
+        self._into |= into if known.keys().isdisjoint(into) else {
+            child: found for child, found in into.items() if child not in known
+        }  # fmt: skip
+        return set(into)
 
     def of(self, node: Node) -> list[tuple[Node, Derivation]]:
         """Return `(parent, edge)` of a loaded node."""

@@ -5,10 +5,11 @@ from enum import IntEnum
 from itertools import islice
 from typing import NamedTuple
 
-from lineage.graph.store import Node, Store
+from lineage.graph.store import Brief, Node, Store
 from lineage.propagate.incoming import Incoming, batches
 
 _BATCH = 20_000
+_BARE = Brief()
 
 
 class Standing(IntEnum):
@@ -70,6 +71,7 @@ class Adjacency:
         self._upwards = upwards
         self._out: dict[Node, list[tuple[Node, int]]] = {}
         self._names: dict[Node, str] = {}
+        self._briefs: dict[Node, Brief] = {}  # of those with anything to show
         self.incoming = Incoming(store)
 
     def load(self, frontier: Sequence[Node]) -> None:
@@ -77,7 +79,15 @@ class Adjacency:
         new = [node for node in frontier if node not in self._out]
         for batch in batches(new, _BATCH):
             self._out |= self._above(batch) if self._upwards else self._below(batch)
-            self._names |= self._store.names(batch)
+            self._name([node for node in batch if node not in self._names])
+
+    def _name(self, nodes: Sequence[Node]) -> None:
+        """Read the names of nodes that are nobody's children, or of all where search goes up."""
+        names = self._store.names(nodes) if nodes else {}
+        self._names |= names
+        if names and not self._upwards:
+            briefs = self._store.briefs(names.values())
+            self._briefs |= {node: briefs[name] for node, name in names.items() if name in briefs}
 
     def _above(self, batch: Sequence[Node]) -> dict[Node, list[tuple[Node, int]]]:
         self.incoming.load(batch)
@@ -87,10 +97,16 @@ class Adjacency:
     def _below(self, batch: Sequence[Node]) -> dict[Node, list[tuple[Node, int]]]:
         out: dict[Node, list[tuple[Node, int]]] = {node: [] for node in batch}
         into, rank = self.incoming.of, self.incoming.rank
-        for child in self.incoming.load_below(batch):
-            for parent, edge in into(child):
-                if parent in out:
-                    out[parent].append((child, rank(edge)))
+        done: set[Node] = set()
+        for part in self._store.below(batch):
+            self._names |= part.names
+            self._briefs |= part.briefs
+            children = self.incoming.take(part.edges) - done
+            done |= children
+            for child in children:
+                for parent, edge in into(child):
+                    if parent in out:
+                        out[parent].append((child, rank(edge)))
         return out
 
     def spread(self, roots: Iterable[Node]) -> None:
@@ -108,6 +124,14 @@ class Adjacency:
     def name(self, node: Node) -> str:
         """Return the id of a loaded node."""
         return self._names[node]
+
+    def named(self, nodes: Collection[Node]) -> dict[str, Node]:
+        """Return loaded nodes by id."""
+        return dict(zip(map(self._names.__getitem__, nodes), nodes, strict=True))
+
+    def brief(self, node: Node) -> Brief:
+        """Return what lists show of a loaded node, where search goes downwards."""
+        return self._briefs.get(node, _BARE)
 
 
 def search(

@@ -351,6 +351,7 @@ def test_edges_by_handle_say_what_edges_by_name_say(store: Store) -> None:
     a, b, c, d = (rev("org/" + letter).id for letter in "abcd")
     store.put_derivations([measured(a, c, coefficient=0.4), measured(b, c), declared(c, d)])
     store.import_edges([DeclaredEdge(a, d, Relation.QUANTIZED)], "x.csv")
+    store.put_revisions([rev("org/c").model_copy(update={"downloads": 7})])
     handles = store.nodes([a, b, c, d])
     names = {node: name for name, node in handles.items()}
     found = store.edges_to([handles[c], handles[d]])
@@ -363,8 +364,14 @@ def test_edges_by_handle_say_what_edges_by_name_say(store: Store) -> None:
     assert store.edges_to([handles[a]]) == store.edges_to([]) == []
 
     def ends(frontier: list[str]) -> set[tuple[str, str, Relation]]:
-        below = store.edges_below([handles[name] for name in frontier])
-        return {(names[p], names[n], edge.relation) for p, n, edge in below}
+        below = list(store.below([handles[name] for name in frontier]))
+        edges = [edge for part in below for edge in part.edges]
+        told = {node: name for part in below for node, name in part.names.items()}
+        assert told == {node: names[node] for _, node, _ in edges}
+        briefs = {told[node]: brief for part in below for node, brief in part.briefs.items()}
+        known = {name for name in told.values() if name == c}  # the one that was read
+        assert briefs == store.briefs(known)
+        return {(names[p], names[n], edge.relation) for p, n, edge in edges}
 
     into = {(e.parent, e.child, e.relation) for e in store.derivations_into([b, c, d])}
     for frontier in ([a], [b], [a, b, c, d]):

@@ -1,6 +1,8 @@
 """Neo4j 5.26 or later, through the official driver."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -18,16 +20,17 @@ from neo4j.exceptions import (
 
 from lineage.domain.errors import StoreError, StoreUnavailableError
 from lineage.graph import writing
-from lineage.graph.base import BaseStore
+from lineage.graph.base import BaseStore, parts
 from lineage.graph.neo4j.keycache import KeyCache
 from lineage.graph.neo4j.schema import MIGRATIONS, prepare
 from lineage.graph.neo4j.transaction import Neo4jTransaction
-from lineage.graph.store import DeclaredEdge
+from lineage.graph.store import Below, DeclaredEdge, Node
 from lineage.graph.tables import Transaction
 
 T = TypeVar("T")
 _RETRY_SECONDS = 15.0
 _CONNECT_SECONDS = 10.0
+_AHEAD = 2  # sessions that read while what came before is taken in
 
 # The lock makes writers take turns, as SQLite's do: joining evidence reads before it writes.
 _LOCK = (
@@ -49,6 +52,7 @@ class Neo4jStore(BaseStore):
 
     batch = 1000
     import_batch = 20_000
+    walk_batch = 4000  # nodes whose children are asked for at once
 
     def __init__(
         self,
@@ -138,6 +142,17 @@ class Neo4jStore(BaseStore):
                 raise
             middle = len(batch) // 2
             return self._batch(batch[:middle], work) + self._batch(batch[middle:], work)
+
+    def below(self, frontier: Sequence[Node]) -> Iterator[Below]:
+        """Yield what lies one edge below `frontier`; the next parts are read meanwhile."""
+        found: deque[Future[Below]] = deque()
+        with ThreadPoolExecutor(_AHEAD) as pool:
+            for part in parts(frontier, self.walk_batch):
+                found.append(pool.submit(self._below, part))
+                if len(found) > _AHEAD:
+                    yield found.popleft().result()
+            while found:
+                yield found.popleft().result()
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
         with self._explained(), self._session(neo4j.READ_ACCESS) as session:

@@ -1,12 +1,26 @@
 """What traversal reads, in Cypher: lists travel, for a record a row would cost more."""
 
 from collections.abc import Collection, Sequence
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from lineage.domain.derivation import Derivation, Status
 from lineage.graph import codec
 from lineage.graph.neo4j.statements import Statements
-from lineage.graph.store import Node
+from lineage.graph.store import Below, Node
+
+_INTO: LiteralString = (
+    "MATCH (p)-[e:PARENT_OF]->(c) WHERE e.status IS NOT NULL RETURN collect(p.key) AS parents,"
+    " collect(c.key) AS children, collect(coalesce(e.shared, 0)) AS shared,"
+    " collect(coalesce(e.body, '')) AS bodies"
+)
+# The children's own lists are made once, whatever joins them.
+_BELOW: LiteralString = (
+    "UNWIND $rows AS key MATCH (:Revision {key: key})-[:PARENT_OF]->(c)"
+    " WITH collect(DISTINCT c) AS found"
+    " CALL (found) { UNWIND found AS c " + _INTO + " }"
+    " RETURN parents, children, shared, bodies, [c IN found | c.key], [c IN found | c.id],"
+    " [c IN found WHERE c.body IS NOT NULL | [c.key, c.body]]"
+)
 
 
 class Walks(Statements):
@@ -47,24 +61,21 @@ class Walks(Statements):
         )
         return [pair for page in pages for pair in zip(*page, strict=True)]
 
+    def below(self, frontier: Sequence[Node]) -> Below:
+        """Return the children of `frontier` with all edges into them."""
+        ((*edges, keys, ids, known),) = self.all(_BELOW, rows=list(frontier))
+        names = dict(zip(keys, ids, strict=True))
+        if None in ids:  # a writer removes it just now
+            names = {key: name for key, name in names.items() if name is not None}
+        briefs = {key: codec.load_brief(body) for key, body in known}
+        return Below(self._contents([edges]), names, briefs)
+
     def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
-        return self._contents("UNWIND $rows AS key MATCH (c:Revision {key: key}) ", frontier)
+        query: LiteralString = "UNWIND $rows AS key MATCH (c:Revision {key: key}) " + _INTO
+        return self._contents(self.many(query, list(frontier)))
 
-    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
-        """Return `(parent, child, edge)` of all edges into children of `frontier`."""
-        query: LiteralString = "UNWIND $rows AS key MATCH (:Revision {key: key})-[:PARENT_OF]->(c) "
-        return self._contents(query + "WITH DISTINCT c ", frontier)
-
-    def _contents(
-        self, query: LiteralString, frontier: Sequence[Node]
-    ) -> list[tuple[Node, Node, Derivation]]:
-        pages = self.many(
-            query + "MATCH (p:Revision)-[e:PARENT_OF]->(c) WHERE e.status IS NOT NULL"
-            " RETURN collect(p.key), collect(c.key),"
-            " collect(coalesce(e.shared, 0)), collect(coalesce(e.body, ''))",
-            list(frontier),
-        )
+    def _contents(self, pages: Sequence[Sequence[Any]]) -> list[tuple[Node, Node, Derivation]]:
         # Keys begin at 1. What very many edges share travels once.
         numbers = sorted({number for page in pages for number in page[2]} - {0})
         shared = dict(

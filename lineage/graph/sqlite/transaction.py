@@ -10,12 +10,19 @@ from lineage.domain.revision import Revision, State
 from lineage.graph import codec
 from lineage.graph.sqlite.schema import STATUSES, shared_body
 from lineage.graph.sqlite.tensors import Tensors
-from lineage.graph.store import Brief, Counts, Link, Node
+from lineage.graph.store import Below, Brief, Counts, Link, Node
 from lineage.graph.tables import ImportRow, Pair, Version
 
 _EDGE = """
 SELECT p.id, c.id, coalesce(e.body, s.body) FROM edge e
 JOIN node p ON p.key = e.parent JOIN node c ON c.key = e.child LEFT JOIN shared s ON s.id = e.shared
+"""
+
+# Extracted by the database: a body may hold hundreds of files.
+_BRIEF = """
+CASE WHEN body IS NOT NULL THEN json_object('kind', json_extract(body, '$.kind'),
+'downloads', json_extract(body, '$.downloads'), 'created_at', json_extract(body, '$.created_at'),
+'author', json_extract(body, '$.author')) END
 """
 
 
@@ -70,15 +77,7 @@ class SqliteTransaction(Tensors):
 
     def briefs(self, ids: Collection[str]) -> dict[str, Brief]:
         """Return what lists show of revisions, by id."""
-        # Extracted here: a body may hold hundreds of files.
-        sql = """
-        SELECT node.id, CASE WHEN body IS NOT NULL THEN json_object(
-            'kind', json_extract(body, '$.kind'),
-            'downloads', json_extract(body, '$.downloads'),
-            'created_at', json_extract(body, '$.created_at'),
-            'author', json_extract(body, '$.author')) END
-        FROM json_each(?) f CROSS JOIN node ON node.id = f.value
-        """
+        sql = "SELECT n.id, " + _BRIEF + "FROM json_each(?) f CROSS JOIN node n ON n.id = f.value"
         names = json.dumps(sorted(ids), ensure_ascii=False)
         return {name: codec.load_brief(body) for name, body in self._db.execute(sql, (names,))}
 
@@ -272,22 +271,32 @@ class SqliteTransaction(Tensors):
 
     def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
-        sql = """
-        SELECT e.parent, e.child, coalesce(e.body, s.body) FROM json_each(?1) f
-        CROSS JOIN edge e ON e.child = f.value LEFT JOIN shared s ON s.id = e.shared
-        """
-        rows = self._all(sql, _listed(frontier))
-        return [(parent, child, codec.load_content(body)) for parent, child, body in rows]
+        return self._edges_to(_listed(frontier))
 
-    def edges_below(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
-        """Return `(parent, child, edge)` of all edges into children of `frontier`."""
-        sql = """
-        SELECT e.parent, e.child, coalesce(e.body, s.body) FROM (
-          SELECT DISTINCT o.child FROM json_each(?1) f CROSS JOIN edge o ON o.parent = f.value
-        ) c CROSS JOIN edge e ON e.child = c.child LEFT JOIN shared s ON s.id = e.shared
-        """
-        rows = self._all(sql, _listed(frontier))
-        return [(parent, child, codec.load_content(body)) for parent, child, body in rows]
+    def _edges_to(self, listed: str) -> list[tuple[Node, Node, Derivation]]:
+        sql = "SELECT e.parent, e.child, e.shared, e.body FROM json_each(?1) f"
+        rows = self._all(sql + " CROSS JOIN edge e ON e.child = f.value", listed)
+        load = codec.load_content
+        # A few bodies are shared by very many edges: each is read once.
+        numbers = _listed({number for _, _, number, _ in rows if number is not None})
+        sql = "SELECT s.id, s.body FROM json_each(?) f CROSS JOIN shared s ON s.id = f.value"
+        shared = {number: load(body) for number, body in self._all(sql, numbers)}
+        return [
+            (parent, child, load(body) if number is None else shared[number])
+            for parent, child, number, body in rows
+        ]
+
+    def below(self, frontier: Sequence[Node]) -> Below:
+        """Return the children of `frontier` with all edges into them."""
+        sql = "SELECT e.child FROM json_each(?) f CROSS JOIN edge e ON e.parent = f.value"
+        children = _listed({child for (child,) in self._all(sql, _listed(frontier))})
+        sql = "SELECT n.key, n.id, " + _BRIEF + "FROM json_each(?) f"
+        rows = self._all(sql + " CROSS JOIN node n ON n.key = f.value", children)
+        return Below(
+            self._edges_to(children),
+            {key: name for key, name, _ in rows},
+            {key: codec.load_brief(body) for key, _, body in rows if body is not None},
+        )
 
     def scan_revisions(self) -> Iterator[Revision]:
         """Yield all revisions by id, in bounded memory."""
