@@ -51,7 +51,7 @@ class Neo4jStore(BaseStore):
     """
 
     batch = 1000
-    import_batch = 20_000
+    import_batch = 5000  # larger transactions fill the heap and are collected, not written
     walk_batch = 4000  # nodes whose children are asked for at once
 
     def __init__(
