@@ -23,6 +23,11 @@ def fades(hazard: str) -> bool:
     return hazard in _FADING
 
 
+def in_weights(hazard: str) -> bool:
+    """Tell whether whatever has the same weights has the same hazard: all but a licence's."""
+    return hazard != "license"
+
+
 def tier(hazard: str, dose: Dose | None) -> str | None:
     """Return what `dose` at its worst bound means for `hazard`; None where no dose tells."""
     if hazard == "adversarial_transfer":

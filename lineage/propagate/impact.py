@@ -34,13 +34,13 @@ def impact(
     """Return all that an advisory, as it stands or stood at `as_of`, exposes.
 
     What descends over measured or corroborated edges is `affected`, the marked ones too (depth
-    0). What can be reached only with edges that are merely declared, or that the weights
-    contradict, is `under_investigation`, and `reason` says which. Later revisions of a marked range
-    of commits are `fixed`. Doses are predicted along edges;
-    with `gauge` they are measured in the weights where it can, which overrides the prediction and
-    clears (`not_affected`) what provably holds next to nothing. A withdrawn advisory exposes
-    nothing. Sorted by status, downloads (most first), depth and id. With `limit` at most so many
-    are given and `complete` says whether that is all. With `as_of` the graph too is read as it
+    0), and what they are copies of, equal bit by bit. What can be reached only with edges that are
+    merely declared, or that the weights contradict, is `under_investigation`, and `reason` says
+    which. Later revisions of a marked range of commits are `fixed`. Doses are predicted along
+    edges; with `gauge` they are measured in the weights where it can, which overrides the
+    prediction and clears (`not_affected`) what provably holds next to nothing. A withdrawn advisory
+    exposes nothing. Sorted by status, downloads (most first), depth and id. With `limit` at most so
+    many are given and `complete` says whether that is all. With `as_of` the graph too is read as it
     stood then. Raises UnknownRefError.
     """
     if as_of is not None:
@@ -199,7 +199,7 @@ class _Paths:
 
 def _known(
     reached: Reached, holding: Holding, name: str, trail: Trail
-) -> tuple[Standing, int, int, int, int, Dose | None, DoseBasis | None]:
+) -> tuple[Standing, int, int, int, int, Dose | None, DoseBasis | None, bool]:
     """Return a `Case` without its advisory."""
     node, standing, walk = trail
     depth, _, unmeasured, _ = walk[node]
@@ -207,7 +207,8 @@ def _known(
     dose = None if standing is Standing.POSSIBLE else holding.doses.get(name)
     basis = None if dose is None else holding.basis.get(name, DoseBasis.PREDICTED)
     holds = reached.holds.get(node, 1)
-    return standing, depth, unmeasured, holds, len(reached.members), dose, basis
+    original = not depth and name in reached.originals
+    return standing, depth, unmeasured, holds, len(reached.members), dose, basis, original
 
 
 def _exposure(brief: Brief, path: tuple[str, ...], edge: Derivation | None, case: Case) -> Exposure:

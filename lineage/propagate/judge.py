@@ -13,7 +13,8 @@ class Case(NamedTuple):
     """What is known of one exposure: `steps` edges from what is marked, by a trail of `standing`.
 
     `unmeasured` of the edges were only declared. `holds` of the `members` of a colluding set it
-    descends from (1 of 1 where nothing colludes). `basis` says where `dose` comes from.
+    descends from (1 of 1 where nothing colludes). `basis` says where `dose` comes from. `original`:
+    it is not marked itself, but what is has its weights.
     """
 
     advisory: Advisory
@@ -24,6 +25,7 @@ class Case(NamedTuple):
     members: int = 1
     dose: Dose | None = None
     basis: DoseBasis | None = None
+    original: bool = False
 
 
 def judge(case: Case) -> tuple[ExposureStatus, str]:
@@ -36,7 +38,9 @@ def judge(case: Case) -> tuple[ExposureStatus, str]:
         text = f"holds {case.holds} of the {case.members} members that harm only together"
         return ExposureStatus.UNDER_INVESTIGATION, text
     if case.steps == 0 and case.members == 1:
-        return ExposureStatus.AFFECTED, f"marked by {case.advisory.id}"
+        marked = f"marked by {case.advisory.id}"
+        equal = f"a copy of it, equal bit by bit, is {marked}"
+        return ExposureStatus.AFFECTED, equal if case.original else marked
     way = _way(case)
     bound = _bound(case)
     if bound is not None and bound <= NEGLIGIBLE and fades(case.advisory.hazard):

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 
 from lineage.domain.advisory import Advisory
 from lineage.graph.refs import named_by
 from lineage.graph.store import Node, Store
+from lineage.propagate.hazards import in_weights
+from lineage.propagate.originals import with_originals
 from lineage.propagate.search import Adjacency, Standing, Trail, search
 
 
@@ -15,8 +17,9 @@ from lineage.propagate.search import Adjacency, Standing, Trail, search
 class Reached:
     """All that can be reached from what an advisory marks.
 
-    `members`: the revisions marked, for a colluding set one collection for each member. `holds`
-    counts, for such a set, how many of its members each node descends from.
+    `members`: the revisions marked, for a colluding set one collection for each member; among them
+    those whose weights the marked ones have, bit by bit, which are `originals`. `holds` counts, for
+    a set, how many of its members each node descends from.
     """
 
     advisory: Advisory
@@ -24,6 +27,7 @@ class Reached:
     trails: Mapping[Node, Trail]
     complete: bool = True
     holds: Mapping[Node, int] = field(default_factory=dict)
+    originals: frozenset[str] = frozenset()
 
     def descends(self) -> list[Node]:
         """Return what descends from all members over measured edges."""
@@ -46,14 +50,18 @@ def reach(
     Of a set a node's trail is that from the member to which it is tied the least: the set is there
     only as surely as its last member. Without a limit all that they reach is read together.
     """
-    members = members_of(store, advisories)
+    marked = _marked(store, advisories)
+    members = _with_originals(store, advisories, marked)
     handles = store.nodes({name for sets in members for names in sets for name in names})
     if limit is None:
         adjacency.spread(handles.values())
-    return [
-        _reach(adjacency, advisory, [[handles[n] for n in names] for names in sets], sets, limit)
-        for advisory, sets in zip(advisories, members, strict=True)
-    ]
+    found = []
+    for advisory, sets, named in zip(advisories, members, marked, strict=True):
+        roots = [[handles[n] for n in names] for names in sets]
+        reached = _reach(adjacency, advisory, roots, sets, limit)
+        added = frozenset(chain.from_iterable(sets)).difference(chain.from_iterable(named))
+        found.append(replace(reached, originals=added) if added else reached)
+    return found
 
 
 def _reach(
@@ -84,8 +92,34 @@ def _reach(
 def members_of(store: Store, advisories: Sequence[Advisory]) -> list[Members]:
     """Return the revisions that each advisory marks, of a colluding set those of each member.
 
-    A withdrawn one marks nothing.
+    With those whose weights they have, bit by bit: a copy may be found out before what it was
+    copied from. A withdrawn advisory marks nothing, a licence binds the copy alone.
     """
+    return _with_originals(store, advisories, _marked(store, advisories))
+
+
+def _with_originals(
+    store: Store, advisories: Sequence[Advisory], marked: Sequence[Members]
+) -> list[Members]:
+    names = {
+        name
+        for advisory, sets in zip(advisories, marked, strict=True)
+        if in_weights(advisory.hazard)
+        for name in chain.from_iterable(sets)
+    }
+    added = with_originals(store, names) if names else {}
+    if not added:
+        return list(marked)
+    return [
+        tuple(tuple(sorted({*names, *(o for n in names for o in added.get(n, ()))})) for names in s)
+        if in_weights(advisory.hazard)
+        else s
+        for advisory, s in zip(advisories, marked, strict=True)
+    ]
+
+
+def _marked(store: Store, advisories: Sequence[Advisory]) -> list[Members]:
+    """Return what the advisories' own targets name."""
     standing = [a for a in advisories if a.withdrawn is None]
     named = named_by(store, [target for a in standing for target in a.targets])
     found: list[Members] = []
