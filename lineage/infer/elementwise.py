@@ -1,7 +1,7 @@
 """Merges that choose per value: TIES, DARE, DELLA, breadcrumbs, SCE, arcee fusion.
 
 For each likely base, sets of sources are proposed by least squares, fitted coarsely as mixtures of
-survivors (`survivors.py`), and improved one source at a time by likelihood (`sourcesearch.py`); the
+survivors (`mixturefit.py`), and improved one source at a time by likelihood (`sourcesearch.py`); the
 few best are then fitted finely, by every rule of combination.
 """
 
@@ -21,12 +21,10 @@ from lineage.infer.sourcesearch import (
     FINALISTS,
     Search,
     State,
-    first_scales,
     make_search,
-    ranks_of,
 )
 from lineage.infer.space import Space
-from lineage.infer.survivors import ALIVE, fit, resume
+from lineage.infer.survivors import ALIVE, Start, first_scales, fit, fit_all, ranks_of, resume
 
 FITTED = 4000
 """Changed positions that fine fits look at."""
@@ -223,13 +221,12 @@ def _finest(
             tries = [resume(scene, deltas, ranks, known)]
         else:
             scales = known.scale.median(2).values
-            starts = [(s, a, False) for s, a in first_scales(scene, deltas, rule)]
+            far = first_scales(scene, deltas, rule)
+            tries = []
             if rule.scaled:
-                starts = [(scales, ALIVE, True), (scales, 0.2, True), *starts[:2]]
-            tries = [
-                fit(scene, deltas, ranks, rule, start=start, alive=alive, known=near)
-                for start, alive, near in starts
-            ]
+                near: list[Start] = [(scales, ALIVE), (scales, 0.2)]
+                tries, far = _each(fit_all(scene, deltas, ranks, rule, near, known=True)), far[:2]
+            tries += _each(fit_all(scene, deltas, ranks, rule, far))
         coarse = max(tries, key=lambda m: float(m.likelihood))
         if float(coarse.missed) > ROUGH:
             continue
@@ -237,6 +234,10 @@ def _finest(
         if best is None or fine.score > best.score:
             best = fine
     return best
+
+
+def _each(fits: Mixture) -> list[Mixture]:
+    return [fits.one(n) for n in range(len(fits.scale))]
 
 
 def doses_by_tensor(space: Space, child: int, found: Elementwise) -> torch.Tensor:

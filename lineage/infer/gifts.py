@@ -3,8 +3,8 @@
 import torch
 
 from lineage.infer.mixture import Mixture
+from lineage.infer.mixturefit import FINE, MixtureFit
 from lineage.infer.scene import Scene
-from lineage.infer.survivors import FINE, MixtureFit
 
 
 def given(
@@ -18,12 +18,11 @@ def given(
     _, shares = run.expect(mixture, FINE, FINE)
     found = shares.found
     worth = scene.worth.clamp(min=1e-12)
-    gave = torch.zeros_like(deltas)
     own = run.spread(mixture.scale) * deltas
     if mixture.rule.mean:
         own = own * run.spread(mixture.weight)
-    for sign, part in run.parts(found, shares.share / worth, own):
-        gave += sign * torch.matmul(run.sets.T, part if found.down is None else part / found.down)
+    sign, part = run.parts(found, shares.share / worth, own)
+    gave = (sign * torch.matmul(run.held, part if found.down is None else part / found.down)).sum(0)
     alive = torch.matmul(run.members.T, shares.share)
     if mixture.rule.joint:
         alive = alive.expand_as(deltas)

@@ -17,10 +17,11 @@ from lineage.infer.mixture import (
     Mixture,
     Rule,
 )
+from lineage.infer.mixturefit import COARSE, MixtureFit
 from lineage.infer.peaks import Shown, chain, peaks
 from lineage.infer.scene import Scene, make_scene
 from lineage.infer.space import Space
-from lineage.infer.survivors import ALIVE, COARSE, MixtureFit, fit, least_squares
+from lineage.infer.survivors import ALIVE, Start, first_scales, fit_all, ranks_of
 
 LOOKED = 450
 """Changed positions that coarse fits look at."""
@@ -116,18 +117,30 @@ class Search:
             index = torch.tensor([[self.place[r] for r in rows] for rows in group])
             deltas = self.deltas[index]
             ranks = ranks_of(self.scene, deltas, rule) if rule.joint else self.ranks[index]
-            best: list[State] = []
             known = told is not None or state is not None
-            for start, alive in self._first_scales(group, deltas, rule, state, told):
-                mixture = fit(
-                    self.scene, deltas, ranks, rule, start=start, alive=alive, known=known
-                )
-                tried = [State(self.scene, r, mixture.one(n)) for n, r in enumerate(group)]
-                pairs = zip(best or tried, tried, strict=True)
-                best = [max(pair, key=lambda s: s.score) for pair in pairs]
-            out += best
+            starts = self._first_scales(group, deltas, rule, state, told)
+            tried = self._fits(group, deltas, ranks, rule, starts, known=known)
+            out += [max(states, key=lambda s: s.score) for states in tried]
         self.states += out
         return out
+
+    def _fits(
+        self,
+        group: Sequence[tuple[int, ...]],
+        deltas: torch.Tensor,
+        ranks: torch.Tensor,
+        rule: Rule,
+        starts: Sequence[Start],
+        *,
+        known: bool,
+    ) -> list[list[State]]:
+        """Return for each set of a group what each start leads to: one batch of fits."""
+        mixture = fit_all(self.scene, deltas, ranks, rule, starts, known=known)
+        size = len(group)
+        return [
+            [State(self.scene, r, mixture.one(n + size * k)) for k in range(len(starts))]
+            for n, r in enumerate(group)
+        ]
 
     def _first_scales(
         self,
@@ -136,7 +149,7 @@ class Search:
         rule: Rule,
         state: State | None,
         told: Mapping[int, float] | None,
-    ) -> list[tuple[torch.Tensor | None, float]]:
+    ) -> list[Start]:
         if not rule.scaled:
             return [(None, ALIVE)]
         if told is not None and state is None:
@@ -149,7 +162,7 @@ class Search:
             )
             usual = sum(known.values()) / len(known)
             alive = float(state.mixture.survival.mean().clamp(0.1, ALIVE))
-            starts: list[tuple[torch.Tensor | None, float]] = [
+            starts: list[Start] = [
                 (torch.tensor([[known.get(r, usual) for r in rows] for rows in group]), alive)
             ]
             if state.missed > DONE and not rule.mean:
@@ -343,41 +356,6 @@ class Search:
             worth[[self.place[row] for row in state.rows]] = -1
             picked += torch.topk(worth, min(most, len(worth))).indices.tolist()
         return [r for r in dict.fromkeys(self.rows[i] for i in picked) if r not in state.rows]
-
-
-def ranks_of(scene: Scene, deltas: torch.Tensor, rule: Rule) -> torch.Tensor:
-    """Return the bins that a rule's survival goes by: of each change, or of how far they differ."""
-    sizes = deltas.var(1, unbiased=False, keepdim=True) if rule.joint else deltas.abs()
-    return scene.ranks(sizes, RANKS)
-
-
-def first_scales(
-    scene: Scene, deltas: torch.Tensor, rule: Rule
-) -> list[tuple[torch.Tensor | None, float]]:
-    """Return scales (B, k) to start from, each with the share that then survives.
-
-    Least squares sees a change times the share of it that survives. What equals the base tells the
-    density p: random survivors are larger by 1 / p, the largest ones by less.
-    """
-    if not rule.scaled:
-        return [(None, ALIVE)]
-    count = deltas.shape[1]
-    density = max(1 - (1 - scene.changed) ** (1 / count), 0.08)
-    plain = torch.ones(deltas.shape[:2])
-    if not rule.mean:
-        plain = least_squares(scene, deltas)
-        least = 0.3 * plain.abs().amax(1, keepdim=True)
-        plain = torch.where(plain.abs() < least, least, plain)
-    even = plain.abs().mean(1, keepdim=True).expand_as(plain)
-    if density > 0.9:
-        starts = [plain]
-    elif density > 0.4:
-        starts = [plain * density**-0.5, plain / density]
-    else:  # few survive, and least squares sees little of them
-        starts = [plain * density**-0.5, even * density**-0.5, even * density**-0.75]
-        starts.append(plain / density)
-    alive = [ALIVE if n < 2 and density > 0.15 else max(density, 0.1) for n in range(len(starts))]
-    return list(zip(starts, alive, strict=True))
 
 
 def make_search(space: Space, child: int, base: int, rows: Sequence[int]) -> Search | None:
