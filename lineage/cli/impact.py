@@ -123,10 +123,12 @@ def _cleared(
         if family or asked:
             app.warn("nothing is cleared, since the list is not whole; leave --limit out")
         return found
-    near = clearing.replacements(store, found)
-    near += clearing.relatives(store, found) if family else []
+    remade = clearing.replacements(store, found)
+    near = remade + (clearing.relatives(store, found) if family else [])
     gauge = Doser(store, app.home.vault(), limit=_MOST_ASKED if family or asked else _MOST_UNASKED)
-    made = clearing.clear(store, found, gauge, near, asked=asked)
+    made = clearing.clear(
+        store, found, gauge, near, asked=asked, remade=remade, beside=gauge.beside
+    )
     if made.open:
         app.warn(f"not cleared by their weights, though nothing links them: {_some(made.open)}")
     if (family or gauge.skipped) and made.unmeasured:

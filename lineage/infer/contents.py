@@ -1,7 +1,7 @@
 """What is inside a model, and how much: its change over the generators it descends from."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -96,7 +96,7 @@ class _Mixture:
         """
         models = [e.parent for e in edges if e.parent != base]
         views = [self._views[i] for i in (base, *models, name)]
-        if not _told(edges) or any(v.is_adapter or not v.tensors for v in views):
+        if not summed(edges) or any(v.is_adapter or not v.tensors for v in views):
             return {}
         family = stack(views)
         changes = family.values[1:] - family.values[0]
@@ -142,7 +142,7 @@ class _Mixture:
         return tuple(Source(i, v, low, high) for i, (v, low, high) in ordered)
 
 
-def _told(edges: Sequence[Derivation]) -> bool:
+def summed(edges: Sequence[Derivation]) -> bool:
     """Tell whether edges are a weighted sum of models that was replayed, if not exactly."""
     return len(edges) > 1 and all(
         e.relation is Relation.MERGE and e.coefficient is not None for e in edges
@@ -222,7 +222,7 @@ def _sources(names: Sequence[str], fit: JointFit) -> tuple[Source, ...]:
 def _alone(target: str, views: dict[str, View], parents: dict[str, list[Derivation]]) -> Contents:
     """Return what a root or an adapter holds: itself, or the adapters that it was made of."""
     whole = Contents(target, None, (Source(target, 1.0, 1.0, 1.0),), 0.0)
-    edges = _blend_of(target, views, parents)
+    edges = blend_of(target, views, parents)
     fit = blend_fit(views[target], [views[e.parent] for e in edges]) if edges else None
     if fit is None:
         return whole
@@ -230,8 +230,8 @@ def _alone(target: str, views: dict[str, View], parents: dict[str, list[Derivati
     return replace(whole, sources=sources, unexplained=fit.unexplained)
 
 
-def _blend_of(
-    name: str, views: dict[str, View], parents: dict[str, list[Derivation]]
+def blend_of(
+    name: str, views: Mapping[str, View], parents: Mapping[str, Sequence[Derivation]]
 ) -> list[Derivation]:
     """Return the edges into an adapter from those it is a sum of; none where one is not known."""
     if name not in views or not views[name].is_adapter:
@@ -250,20 +250,31 @@ def own_changes(
     own: torch.Tensor,
 ) -> tuple[list[str], list[torch.Tensor]]:
     """Return the generators among `views` and the change of each; `own` is the target's."""
-    names, changes = [], []
-    for name, view in views.items():
-        into = [e for e in parents.get(name, ()) if e.parent in rows]
-        if name in rows and len(into) == 1 and into[0].relation in _OWN_CHANGE:
-            change = family.values[rows[name]] - family.values[rows[into[0].parent]]
-        elif view.is_adapter:
-            if _blend_of(name, views, parents):
-                continue  # its sources speak for it
-            placed = place(family, view, own)
-            if placed is None or not bool(placed.change.any()):
-                continue  # no low-rank change to compare: that says nothing of what is inside
-            change = placed.change
-        else:
-            continue
-        names.append(name)
-        changes.append(change)
-    return names, changes
+    found = {name: own_change(name, family, views, parents, rows, own) for name in views}
+    changes = {name: change for name, change in found.items() if change is not None}
+    return list(changes), list(changes.values())
+
+
+def own_change(
+    name: str,
+    family: Family,
+    views: Mapping[str, View],
+    parents: Mapping[str, Sequence[Derivation]],
+    rows: Mapping[str, int],
+    own: torch.Tensor,
+) -> torch.Tensor | None:
+    """Return (positions) the change that a model or adapter adds to what it was made from.
+
+    None where it has none of its own, or one that cannot be laid along the family. `own`
+    (positions) is the change in which it is looked for: it tells where an adapter belongs.
+    """
+    into = [e for e in parents.get(name, ()) if e.parent in rows]
+    if name in rows and len(into) == 1 and into[0].relation in _OWN_CHANGE:
+        change: torch.Tensor = family.values[rows[name]] - family.values[rows[into[0].parent]]
+        return change
+    if not views[name].is_adapter or blend_of(name, views, parents):
+        return None  # an adapter's sources speak for it
+    placed = place(family, views[name], own)
+    if placed is None or not bool(placed.change.any()):
+        return None  # no low-rank change to compare: that says nothing of what is inside
+    return placed.change

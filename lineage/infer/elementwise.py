@@ -1,8 +1,8 @@
 """Merges that choose per value: TIES, DARE, DELLA, breadcrumbs, SCE, arcee fusion.
 
 For each likely base, sets of sources are proposed by least squares, fitted coarsely as mixtures of
-survivors (`mixturefit.py`), and improved one source at a time by likelihood (`sourcesearch.py`); the
-few best are then fitted finely, by every rule of combination.
+survivors (`mixturefit.py`), and improved one source at a time by likelihood (`sourcesearch.py`);
+the few best are then fitted finely, by every rule of combination.
 """
 
 import math

@@ -15,7 +15,7 @@ from lineage.ingest.vault import Vault
 
 if TYPE_CHECKING:
     from lineage.fingerprint.types import Fingerprint
-    from lineage.infer.types import Contents
+    from lineage.infer.types import Contents, Source, Subject
 
 _BATCH = 5_000
 _KEPT = 64  # fingerprints held in memory: the ancestors of one family's members are few
@@ -65,6 +65,18 @@ class Doser:
                 self._left -= 1
                 yield from self._measure(sorted(sources), target)
 
+    def beside(self, sources: Collection[str], targets: Collection[str]) -> Iterator[MeasuredDose]:
+        """Yield what targets hold of `sources` beside what their parents are: they may hold more.
+
+        One fit over all that a target was made from and the sources.
+        """
+        if not sources or not self._readable(sources).issuperset(sources):
+            return
+        for target in sorted(self._readable(targets)):
+            asked = [_asked(source, target) for source in sorted(sources)]
+            found = self._contents(target, sorted(sources), asked)
+            yield from _doses_of(found, sources, target)
+
     def _readable(self, names: Collection[str]) -> set[str]:
         return {
             revision.id
@@ -85,39 +97,66 @@ class Doser:
         kin = ancestors(self._store, sources, statuses=SHOWN).nodes
         if not above.keys() & kin.keys() - {target}:
             return  # nothing in common to compare along: a zero would say nothing
-        asked = tuple(source for source in sources if source not in above)
-        if asked or target not in self._known:
-            found = self._inside(target, asked)
-            if not asked:  # the same for every source that it descends from
-                self._known[target] = found
-        else:
-            found = self._known[target]
-        if found.base is None:  # an adapter, or nothing to compare with
-            return
-        slack = BIAS * found.unexplained
-        for amount in found.sources:
-            if amount.id in sources:
-                yield MeasuredDose(
-                    source=amount.id,
-                    target=target,
-                    value=amount.coefficient,
-                    low=amount.low - slack,
-                    high=amount.high + slack,
-                )
+        inside = [source for source in sources if source in above]
+        if inside:
+            yield from self._inside(inside, target)
+        for source in sources:
+            if source not in above:
+                yield from self._bounded(source, target)
 
-    def _inside(self, target: str, asked: Sequence[str]) -> "Contents":
-        """Return what is inside a target, sources that it does not descend from included."""
+    def _inside(self, sources: Collection[str], target: str) -> Iterator[MeasuredDose]:
+        """Yield what a target holds of sources that it descends from."""
+        if target not in self._known:  # the same for every source that it descends from
+            self._known[target] = self._contents(target)
+        yield from _doses_of(self._known[target], sources, target)
+
+    def _contents(
+        self, target: str, further: Sequence[str] = (), edges: Sequence[Derivation] = ()
+    ) -> "Contents":
+        """Return what is inside a target; `edges` lead into it from what else is looked for."""
         from lineage.infer.contents import contents  # torch: only where there is something to do
+
+        subjects, known = self._read_line([target, *further])
+        return contents(target, subjects, [*known, *edges], least=0.0)
+
+    def _bounded(self, source: str, target: str) -> Iterator[MeasuredDose]:
+        """Yield what a target can hold at most of a source that nothing links to it."""
+        from lineage.infer.unlinked import unlinked
+
+        found = unlinked(target, source, *self._read_line([target, source]))
+        if found is not None:
+            yield _dose(found, target, 0.0)
+
+    def _read_line(self, names: Sequence[str]) -> "tuple[list[Subject], list[Derivation]]":
+        """Return some revisions and their ancestors as inference sees them, and all edges there."""
         from lineage.ingest.inferring import subjects_of
 
-        line = ancestors(self._store, [target, *asked], statuses=SHOWN).nodes
+        line = ancestors(self._store, names, statuses=SHOWN).nodes
         read, _ = subjects_of(self._store, self._vault, ignore, only=set(line))
         subjects = [replace(s, load=partial(self._load, s.key)) for s in read]
-        edges = self._store.derivations_into(sorted(line))
-        return contents(target, subjects, [*edges, *(_asked(s, target) for s in asked)], least=0.0)
+        return subjects, list(self._store.derivations_into(sorted(line)))
+
+
+def _doses_of(found: "Contents", sources: Collection[str], target: str) -> Iterator[MeasuredDose]:
+    if found.base is None:  # an adapter, or nothing to compare with
+        return
+    slack = BIAS * found.unexplained
+    for amount in found.sources:
+        if amount.id in sources:
+            yield _dose(amount, target, slack)
 
 
 def _asked(source: str, target: str) -> Derivation:
     """Return an edge that makes a source one of those that a target is explained by."""
     witness = Evidence(kind=EvidenceKind.SKETCH, where="asked for")
     return Derivation(parent=source, child=target, relation=Relation.MERGE, evidence=(witness,))
+
+
+def _dose(amount: "Source", target: str, slack: float) -> MeasuredDose:
+    return MeasuredDose(
+        source=amount.id,
+        target=target,
+        value=amount.coefficient,
+        low=amount.low - slack,
+        high=amount.high + slack,
+    )

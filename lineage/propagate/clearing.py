@@ -1,7 +1,7 @@
 """Clearing what nothing links to an advisory, by a bound on what its weights hold of it."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from lineage.domain.advisory import Advisory
@@ -11,17 +11,10 @@ from lineage.domain.ids import split_revision_id
 from lineage.graph.store import Brief, Store
 from lineage.graph.traverse import ancestors, descendants
 from lineage.propagate.dose import Dose
-from lineage.propagate.hazards import fades, tier
+from lineage.propagate.hazards import UNLINKED, fades, tier
 from lineage.propagate.holding import Gauge, finite
 from lineage.propagate.impact import owner_of
 from lineage.propagate.reached import members_of
-
-UNLINKED = 0.1
-"""Bound on a dose below which a model that nothing links to the source counts as free of it.
-
-Wider than that for descendants: a fine-tune's own change, which nothing explains, widens the
-interval to some .07, and what says that it descends at all is missing.
-"""
 
 _MOST = 100_000  # relatives looked at
 
@@ -71,13 +64,16 @@ def clear(
     candidates: Sequence[str],
     *,
     asked: Collection[str] = (),
+    remade: Collection[str] = (),
+    beside: Gauge | None = None,
 ) -> Clearing:
     """Measure what is marked in `candidates` and in those `asked` for; return what that shows.
 
     Cleared (`not_affected`) is what holds less than `UNLINKED` at its 95 % bound, where the hazard
     is one that fades with the dose. Of a set that harms only together the member counts that is
     held the least. Likeness accuses nobody: what is not cleared is only named, and under
-    investigation where it was asked for.
+    investigation where it was asked for. Of the candidates that are `remade`, those whose parents
+    nothing links either are cleared where they hold nothing `beside` these: what measures that.
     """
     advisory = impact.advisory
     if advisory.withdrawn is not None:
@@ -86,18 +82,35 @@ def clear(
     names = [n for n in dict.fromkeys([*asked, *candidates]) if n not in exposed]
     (members,) = members_of(store, [advisory])
     doses = _measured(members, names, gauge) if fades(advisory.hazard) else {}
-    briefs = store.briefs(names)
     cleared = {name for name, dose in doses.items() if _most(dose) <= UNLINKED}
-    found = [
-        _exposure(advisory, name, briefs[name], doses.get(name), cleared=name in cleared)
-        for name in names
-        if name in briefs and (name in cleared or name in asked)
+    made_clean: set[str] = set()
+    if beside is not None and fades(advisory.hazard):
+        left = _of_clean(store, [n for n in names if n in remade and n not in cleared], exposed)
+        found = _measured(members, left, beside)
+        made_clean = {name for name, dose in found.items() if _most(dose) <= UNLINKED}
+        doses |= {name: found[name] for name in made_clean}
+    briefs = store.briefs(names)
+    reasons = {n: _MADE_CLEAN if n in made_clean else _UNLINKED for n in names}
+    cleared |= made_clean
+    exposures = [
+        _exposure(advisory, (n, briefs[n]), doses.get(n), reasons[n], cleared=n in cleared)
+        for n in names
+        if n in briefs and (n in cleared or n in asked)
     ]
     return Clearing(
-        tuple(found),
+        tuple(exposures),
         tuple(name for name in names if name in doses and name not in cleared),
         tuple(name for name in names if name not in doses),
     )
+
+
+def _of_clean(store: Store, names: Sequence[str], exposed: Collection[str]) -> list[str]:
+    """Return those whose parents are known and not exposed themselves."""
+    parents: dict[str, set[str]] = defaultdict(set)
+    for edge in store.derivations_into(sorted(names)):
+        if edge.status in SHOWN:
+            parents[edge.child].add(edge.parent)
+    return [name for name in names if parents[name] and parents[name].isdisjoint(exposed)]
 
 
 def with_cleared(impact: Impact, clearing: Clearing) -> Impact:
@@ -136,13 +149,14 @@ def _most(dose: Dose) -> float:
 
 
 def _exposure(
-    advisory: Advisory, name: str, brief: Brief, dose: Dose | None, *, cleared: bool
+    advisory: Advisory, of: tuple[str, Brief], dose: Dose | None, link: str, *, cleared: bool
 ) -> Exposure:
+    name, brief = of
     status = ExposureStatus.NOT_AFFECTED if cleared else ExposureStatus.UNDER_INVESTIGATION
     return Exposure(
         id=name,
         status=status,
-        reason="; ".join(_reasons(advisory, dose, cleared=cleared)),
+        reason=f"{link}; {_reason(advisory, dose, cleared=cleared)}",
         dose=dose.value if dose else None,
         dose_low=finite(dose.low) if dose else None,
         dose_high=finite(dose.high) if dose else None,
@@ -155,19 +169,21 @@ def _exposure(
     )
 
 
-def _reasons(advisory: Advisory, dose: Dose | None, *, cleared: bool) -> Iterator[str]:
-    yield "nothing links it to what is marked"
+_UNLINKED = "nothing links it to what is marked"
+_MADE_CLEAN = "nothing links it, or what it was made from, to what is marked"
+
+
+def _reason(advisory: Advisory, dose: Dose | None, *, cleared: bool) -> str:
     if cleared and dose is not None:
-        yield (
+        return (
             f"its weights hold at most {_most(dose):.3f} of it (95 % bound, {UNLINKED} counts as"
             " none where nothing links)"
         )
-    elif dose is not None:
-        yield (
+    if dose is not None:
+        return (
             f"its weights may hold up to {_most(dose):.2f} of it: they resemble the change, which"
             " is no proof of descent"
         )
-    elif not fades(advisory.hazard):
-        yield f"no measurement clears of {advisory.hazard}"
-    else:
-        yield "its weights could not be measured against it"
+    if not fades(advisory.hazard):
+        return f"no measurement clears of {advisory.hazard}"
+    return "its weights could not be measured against it"

@@ -10,6 +10,13 @@ NEGLIGIBLE = 0.02
 """Bound on a dose below which a model counts as free of the change: the error to which merges of
 the zoo were measured."""
 
+UNLINKED = 0.1
+"""The same where nothing links a model to the source, or the weights contradict what does.
+
+Wider, since what a fine-tune adds by itself, which may resemble anything, widens the interval to
+some .05, and since what says that the model descends at all is missing.
+"""
+
 _WEAK, _STRONG = 0.1, 0.5
 _FADING = {"backdoor", "safety_loss"}
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from lineage.domain.advisory import Advisory
 from lineage.domain.exposure import DoseBasis, ExposureStatus
 from lineage.propagate.dose import Dose
-from lineage.propagate.hazards import NEGLIGIBLE, fades
+from lineage.propagate.hazards import NEGLIGIBLE, UNLINKED, fades
 from lineage.propagate.search import Standing
 
 
@@ -43,10 +43,11 @@ def judge(case: Case) -> tuple[ExposureStatus, str]:
         return ExposureStatus.AFFECTED, equal if case.original else marked
     way = _way(case)
     bound = _bound(case)
-    if bound is not None and bound <= NEGLIGIBLE and fades(case.advisory.hazard):
+    none = UNLINKED if case.standing is Standing.CONTRADICTED else NEGLIGIBLE
+    if bound is not None and bound <= none and fades(case.advisory.hazard):
         return (
             ExposureStatus.NOT_AFFECTED,
-            f"the weights hold at most {bound:.3f} of it (95 % bound, {NEGLIGIBLE} counts as none)",
+            f"the weights hold at most {bound:.3f} of it (95 % bound, {none} counts as none)",
         )
     if case.standing is Standing.MEASURED:
         whole = f"holds all {case.members} members: {way}" if case.members > 1 else way

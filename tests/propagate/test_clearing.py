@@ -104,3 +104,30 @@ def test_a_withdrawn_advisory_clears_nobody(store: Store) -> None:
     mark(store, BAD, withdrawn=NOW)
     made = clear(store, impact(store, "A-1"), gauge({}), [SIBLING], asked=[COUSIN])
     assert made.exposures == ()
+
+
+def test_what_was_made_again_of_unlinked_models_is_cleared_beside_those(store: Store) -> None:
+    """Its parent resembles what is marked, and so does it: what it holds beside that counts."""
+    store.put_derivations([measured(SIBLING, REMADE)])
+    mark(store, BAD)
+    found = impact(store, "A-1")
+    alike, beside = gauge({(BAD, REMADE): (0.1, 0.2, 0.3)}), gauge({(BAD, REMADE): (0, 0, 0.01)})
+    assert not clear(store, found, alike, [REMADE]).exposures
+    (made,) = clear(store, found, alike, [REMADE], remade=[REMADE], beside=beside).exposures
+    assert made.status is ExposureStatus.NOT_AFFECTED
+    assert "what it was made from" in made.reason
+    assert made.dose_high == 0.01
+    more = gauge({(BAD, REMADE): (0.2, 0.3, 0.4)})
+    assert not clear(store, found, alike, [REMADE], remade=[REMADE], beside=more).exposures
+
+
+def test_what_was_made_again_of_exposed_or_unknown_models_is_not(store: Store) -> None:
+    mark(store, BAD)
+    beside = gauge({(BAD, REMADE): (0, 0, 0)})
+    found = impact(store, "A-1")
+    assert not clear(store, found, gauge({}), [REMADE], remade=[REMADE], beside=beside).exposures
+    store.put_derivations([measured(CHILD, REMADE)])
+    found = found.model_copy(
+        update={"exposures": tuple(e for e in found.exposures if e.id != REMADE)}
+    )
+    assert not clear(store, found, gauge({}), [REMADE], remade=[REMADE], beside=beside).exposures

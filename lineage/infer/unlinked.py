@@ -1,0 +1,190 @@
+"""How much a model can hold of a source that nothing links to it: a bound, never an accusation.
+
+A link that was not found hides in what nobody explains: in the changes of the fine-tunes and
+adapters that a model was made from. So each of those is held against the source's own change, and
+the bounds are composed along the edges that were found, as the model was made. One fit over all
+those changes would not do: what one of them got from the source explains the source away.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from lineage.domain.derivation import Derivation
+from lineage.infer.contents import blend_of, line_of, own_change, parents_of, summed, trained
+from lineage.infer.family import Family, stack
+from lineage.infer.jointfit import joint_fit, uneven_fit
+from lineage.infer.scene import sum_by
+from lineage.infer.shares import Bounds, in_parts, shares_of
+from lineage.infer.types import Source, Subject
+from lineage.infer.views import View, open_view
+
+BIAS = 0.05
+"""What a change and the source's may have in common by accident, as a share of the former: the
+interval of a fit knows scatter between tensors, not what all tensors share."""
+
+OWN = 0.3
+"""Share of the source's change, at least, that what it was made from does not explain."""
+
+REST = 0.1
+"""Share of a curved sum, at most, that its parents may leave unexplained."""
+
+BESIDE = 0.05
+"""Share of a model's values, at most, in tensors that nothing is compared with, as experts are."""
+
+_NOTHING: Bounds = (0.0, 0.0, 0.0)
+
+
+def unlinked(
+    target: str, source: str, subjects: Sequence[Subject], derivations: Sequence[Derivation]
+) -> Source | None:
+    """Bound what `target` holds of `source`'s own change where no edge leads from one to the other.
+
+    `subjects` hold both and their ancestors, `derivations` the edges among them. The coefficient is
+    what the weights show, likeness included; the interval is of 95 %. None where that cannot be
+    told: the two share no ancestor, the source has no change of its own, or some ancestor of the
+    target was not read or was made in a way that tells no shares.
+    """
+    by_id = {s.revision: s for s in subjects}
+    parents = parents_of(derivations)
+    ours, theirs = (line_of(name, parents) for name in (target, source))
+    if not {target, source} <= by_id.keys() or source in ours or target in theirs:
+        return None
+    if not set(ours) & set(theirs):
+        return None
+    views = {i: open_view(by_id[i]) for i in dict.fromkeys([*theirs, *ours]) if i in by_id}
+    if not any(_plain(v) for v in views.values()):
+        return None
+    found = _Bounds(source, views, parents, set(theirs)).of(target)
+    return Source(source, found[1], found[0], found[2]) if found else None
+
+
+@dataclass(slots=True)
+class _Bounds:
+    """Bounds of one source in a model and its ancestors; what is `above` the source has none."""
+
+    source: str
+    views: dict[str, View]
+    parents: dict[str, list[Derivation]]
+    above: set[str]
+    _family: Family = field(init=False)
+    _rows: dict[str, int] = field(init=False)
+    _known: dict[str, Bounds | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        models = [v for v in self.views.values() if _plain(v)]
+        root = next((v for v in models if not self.parents.get(v.id)), models[0])
+        self._family = stack([root, *(m for m in models if m is not root)])
+        self._rows = {v.id: n for n, v in enumerate(self._family.views)}
+
+    def of(self, name: str) -> Bounds | None:
+        """Return the bounds of a model, or of an adapter's own change; None if nothing tells."""
+        if name in self.above:
+            return _NOTHING
+        if name not in self._known:
+            self._known[name] = None  # a cycle tells nothing
+            self._known[name] = self._look(name)
+        return self._known[name]
+
+    def _look(self, name: str) -> Bounds | None:
+        edges = self.parents.get(name, [])
+        if name not in self.views or not edges:
+            return None
+        if self.views[name].is_adapter:
+            blend = blend_of(name, self.views, self.parents)
+            return self._composed(blend, shares_of(blend)) if blend else self._own(name)
+        if len(edges) > 1:
+            return self._composed(edges, self._shares(name, edges))
+        inside = self.of(edges[0].parent)
+        own = self._own(name) if trained(edges) else _NOTHING
+        return _sum([inside, own]) if inside and own else None
+
+    def _beside(self, name: str) -> float:
+        """Return the share of a model's values that lie in tensors which the family has not."""
+        if name not in self._rows:
+            return 0.0
+        sizes = [math.prod(t.shape) for t in self.views[name].tensors]
+        extra = self._family.extra[self._rows[name]]
+        return sum(sizes[n] for n in extra) / max(sum(sizes), 1)
+
+    def _composed(self, edges: Sequence[Derivation], shares: dict[str, Bounds]) -> Bounds | None:
+        held = [(share, self.of(parent)) for parent, share in shares.items()]
+        parts = [_times(share, inside) for share, inside in held if inside is not None]
+        if not parts or len(parts) < len(held):
+            return None
+        return max(parts, key=lambda b: max(-b[0], b[2])) if in_parts(edges) else _sum(parts)
+
+    def _shares(self, name: str, edges: Sequence[Derivation]) -> dict[str, Bounds]:
+        """Return the share of each parent; nothing where those found may not be all."""
+        if any(e.method == "moe" for e in edges):
+            return {}  # an expert of which nothing was found would be left out
+        if not in_parts(edges) and self._beside(name) > BESIDE:
+            return {}
+        return shares_of(edges) or self._curved(name, edges)
+
+    def _curved(self, name: str, edges: Sequence[Derivation]) -> dict[str, Bounds]:
+        """Return the shares of a curved sum's parents by a fit in each tensor for itself."""
+        family, names = self._family, [e.parent for e in edges]
+        if not summed(edges) or not {name, *names} <= self._rows.keys():
+            return {}
+        own = [i for i in names if self._rows[i]]
+        changes = family.values[[self._rows[i] for i in (*own, name)]] - family.values[0]
+        if not own or not bool(changes.any(1).all()):
+            return {}
+        fit = uneven_fit(family, changes[:-1], changes[-1])
+        if fit.unexplained > REST:
+            return {}
+        fitted = zip(own, fit.coefficients, fit.widths, strict=True)
+        return {i: (c - w, c, c + w) for i, c, w in fitted}
+
+    def _own(self, name: str) -> Bounds | None:
+        """Return what the change that a fine-tune or an adapter added holds of the source's."""
+        if self._beside(name) > BESIDE:
+            return None
+        ours = self._change(name, self._change(self.source, None))
+        sought = self._change(self.source, ours)
+        if ours is None or sought is None:
+            return None
+        known = dict.fromkeys([*line_of(name, self.parents)[1:], *sorted(self.above)])
+        others = [self._change(i, ours) for i in known if i != self.source and i in self.views]
+        noise = self._noise(ours, sought)
+        design = torch.stack([sought, *(o for o in others if o is not None)]) / noise
+        ours = ours / noise
+        fit = joint_fit(self._family, design, ours)
+        if fit.own[0] < OWN:
+            return None
+        value, size = fit.coefficients[0], float(ours.norm() / design[0].norm())
+        width = fit.widths[0] + BIAS * fit.unexplained * size
+        return value - width, value, value + width
+
+    def _noise(self, *changes: torch.Tensor) -> torch.Tensor:
+        """Return (positions) the root of both changes' mean squares in each tensor.
+
+        A tensor in which one of them is large tells little, and no tensor all where ours is zero.
+        """
+        place, count = self._family.slot_of, len(self._family.slots)
+        squares = sum(sum_by(c.square(), place, count) for c in changes)
+        rms = (squares / torch.bincount(place, minlength=count).clamp(min=1)).sqrt()
+        return rms.clamp(min=1e-6 * float(rms.max()) + 1e-30).float()[place]
+
+    def _change(self, name: str, where: torch.Tensor | None) -> torch.Tensor | None:
+        """Return (positions) the change that `name` added, an adapter's laid where `where` is."""
+        if where is None:
+            where = torch.zeros_like(self._family.values[0])
+        return own_change(name, self._family, self.views, self.parents, self._rows, where)
+
+
+def _plain(view: View) -> bool:
+    return bool(view.tensors) and not view.is_adapter
+
+
+def _times(share: Bounds, held: Bounds) -> Bounds:
+    """Return the bounds of a share of what a parent holds."""
+    ends = [s * h for s in (share[0], share[2]) for h in (held[0], held[2])]
+    return min(ends), share[1] * held[1], max(ends)
+
+
+def _sum(parts: Sequence[Bounds]) -> Bounds:
+    return sum(p[0] for p in parts), sum(p[1] for p in parts), sum(p[2] for p in parts)
