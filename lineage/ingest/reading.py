@@ -188,7 +188,7 @@ class _Reading:
 
     def _measure(self, spec: ArtifactSpec, key: dict[str, Any] | None) -> str:
         """Fingerprint one artifact; return the address of the file."""
-        reader = open_reader(spec, self._blob, self._text)
+        reader = open_reader(spec, self._blob, self._text, self._coverage)
         try:
             address = self._vault.put(dumps(fingerprint(reader, self._coverage)))
         finally:

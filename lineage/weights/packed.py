@@ -1,17 +1,117 @@
 """Recognises tensors that a quantizer packed, by the tensors that stand beside them.
 
-The packed integers keep their stored type and get a label, so that nobody takes codes for weights.
-Recognised are bitsandbytes (int8, nf4, fp4), GPTQ, AWQ, float8 with scales, and MXFP4 blocks.
+Where these are all there and agree, the packed tensor and its companions are read as one, named and
+shaped as the quantizer found it, of the numbers that it decodes to. Else the codes keep their
+stored type and get a label only, so that nobody takes them for weights.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from lineage.domain.revision import Coverage
+from lineage.hub.blob import Blob
 from lineage.weights.base import Entry
+from lineage.weights.decoded import InOrder, Made
 from lineage.weights.dtype import DType
+from lineage.weights.gptq import decode_groups
 from lineage.weights.reader import TensorInfo
 
 _FP8_SCALES = ("_scale", "_scale_inv")
+
+_SMALL = 16 << 20  # bytes of a companion that is looked at before anything is decoded
+_TOGETHER = 64 << 20
+
+Decoder = Callable[[Entry, Mapping[str, Entry], Mapping[str, bytes]], Made | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How a scheme is decoded.
+
+    `small` names the companions whose values must be known before, `{}` standing for the tensor's
+    own name, and `{stem}` for that without its last part.
+    """
+
+    decode: Decoder
+    small: tuple[str, ...] = ()
+
+
+_SCHEMES = {
+    "gptq": Scheme(decode_groups, ("{stem}.g_idx",)),
+    "awq": Scheme(decode_groups, ("{stem}.g_idx",)),
+}  # fmt: skip
+
+
+def read_packed(entries: Sequence[Entry], coverage: Coverage = Coverage.FULL) -> list[Entry]:
+    """Return `entries` with packed tensors decoded where that can be done, labelled elsewhere.
+
+    Companions of decoded tensors are left out. With `Coverage.SAMPLE` only those are decoded that
+    keep ranged reads small, with `Coverage.NONE` none, for which nothing is read. Raises what the
+    files raise, no error where packed tensors and companions do not agree.
+    """
+    labelled = label_packed(entries)
+    if coverage is Coverage.NONE:
+        return labelled
+    by_name = {e.info.name: e for e in labelled}
+    made: dict[str, Made] = {}  # by the name it gets: two could ask for one
+    for batch in _batches([e for e in labelled if _scheme_of(e)], by_name):
+        smalls = _read_smalls(batch, by_name)
+        for entry in batch:
+            scheme = _scheme_of(entry)
+            found = scheme.decode(entry, by_name, smalls) if scheme else None
+            if found and (coverage is Coverage.FULL or isinstance(found.entry.region, InOrder)):
+                name = found.entry.info.name
+                if name not in by_name or name in found.instead:
+                    made.setdefault(name, found)
+    gone = {name for found in made.values() for name in found.instead}
+    kept = [e for e in labelled if e.info.name not in gone]
+    return kept + [found.entry for found in made.values()]
+
+
+def _scheme_of(entry: Entry) -> Scheme | None:
+    quant = entry.info.quant
+    if quant is None or entry.info.dtype is DType.QUANT:
+        return None
+    return _SCHEMES.get(quant) or _SCHEMES.get(quant.partition("-")[0])
+
+
+def _small_entries(entry: Entry, entries: Mapping[str, Entry]) -> list[Entry]:
+    scheme = _scheme_of(entry)
+    stem = entry.info.name.rpartition(".")[0]
+    names = [n.format(entry.info.name, stem=stem) for n in scheme.small] if scheme else []
+    found = [entries[name] for name in names if name in entries]
+    return [e for e in found if e.info.nbytes <= _SMALL]
+
+
+def _batches(packed: Sequence[Entry], entries: Mapping[str, Entry]) -> Iterator[list[Entry]]:
+    """Cut packed tensors into batches whose small companions are read together."""
+    batch: list[Entry] = []
+    size = 0
+    for entry in packed:
+        size += sum(e.info.nbytes for e in _small_entries(entry, entries))
+        batch.append(entry)
+        if size > _TOGETHER:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _read_smalls(batch: Sequence[Entry], entries: Mapping[str, Entry]) -> dict[str, bytes]:
+    """Read the small companions of a batch, those of one file in one go."""
+    asked: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    blobs: dict[int, Blob] = {}
+    plan: list[tuple[str, int, int, int]] = []
+    for small in [s for entry in batch for s in _small_entries(entry, entries)]:
+        region, size = small.region, small.info.nbytes
+        blobs[id(region.blob)] = region.blob
+        ranges = asked[id(region.blob)]
+        first = len(ranges)
+        ranges.extend(region.ranges(0, size) if size else [])
+        plan.append((small.info.name, id(region.blob), first, len(ranges)))
+    got = {key: blobs[key].read_ranges(ranges) for key, ranges in asked.items()}
+    return {name: b"".join(got[key][a:b]) for name, key, a, b in plan}
 
 
 def label_packed(entries: Sequence[Entry]) -> list[Entry]:

@@ -1,0 +1,86 @@
+"""Quantizers as their libraries write them, one code at a time, and what those dequantise to.
+
+Independent of what reads them: plain loops after AutoGPTQ's `pack` and `dequantize`, AutoAWQ's
+`from_linear` and `dequantize_gemm`, and so on.
+"""
+
+import torch
+
+Tensors = dict[str, torch.Tensor]
+AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
+
+
+def bits_of(values: list[int], bits: int) -> list[int]:
+    """Return 32-bit words (signed) of codes, lowest bits first, codes running over from word to
+    word."""
+    line = 0
+    for place, value in enumerate(values):
+        line |= value << (bits * place)
+    words = [(line >> at) & 0xFFFFFFFF for at in range(0, len(values) * bits, 32)]
+    return [w - (1 << 32) if w >> 31 else w for w in words]
+
+
+def grid(
+    weight: torch.Tensor, of: torch.Tensor, bits: int, *, sym: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return codes (m, n), scales (m, groups) float16 and zeros (m, groups) of a weight (m, n)."""
+    top, count = (1 << bits) - 1, int(of.max()) + 1
+    codes = torch.zeros(weight.shape, dtype=torch.int64)
+    scales = torch.zeros(len(weight), count, dtype=torch.float16)
+    zeros = torch.zeros(len(weight), count, dtype=torch.int64)
+    for group in range(count):
+        part = weight[:, of == group].float()
+        low, high = part.min(1).values.clamp(max=0), part.max(1).values.clamp(min=0)
+        if sym:
+            high = torch.maximum(low.abs(), high)
+            low = -high
+        scale = ((high - low) / top).clamp(min=1e-5).half()
+        zero = torch.full_like(low, (top + 1) // 2) if sym else (-low / scale.float()).round()
+        zero = zero.clamp(0, top)
+        step = (part / scale.float()[:, None]).round() + zero[:, None]
+        codes[:, of == group] = step.clamp(0, top).long()
+        scales[:, group], zeros[:, group] = scale, zero.long()
+    return codes, scales, zeros
+
+
+def gptq(
+    weight: torch.Tensor, *, bits: int = 4, group: int = 32, act_order: bool = False,
+    sym: bool = True, version: int = 1, seed: int = 0,
+) -> tuple[Tensors, torch.Tensor]:  # fmt: skip
+    """Return the tensors of a packed linear layer, and its weight as the library decodes it."""
+    inputs = weight.shape[1]
+    of = torch.arange(inputs) // group
+    if act_order:
+        of = of[torch.randperm(inputs, generator=torch.Generator().manual_seed(seed))]
+    codes, scales, zeros = grid(weight, of, bits, sym=sym)
+    decoded = scales[:, of] * (codes - zeros[:, of]).to(torch.float16)
+    less = 1 if version == 1 else 0
+    stored = [bits_of([(z - less) % (1 << bits) for z in row], bits) for row in zeros.T.tolist()]
+    tensors = {
+        "qweight": torch.tensor([bits_of(row, bits) for row in codes.tolist()])
+        .int()
+        .T.contiguous(),
+        "qzeros": torch.tensor(stored).int(),
+        "scales": scales.T.contiguous(),
+        "g_idx": of.int(),
+    }
+    return tensors, decoded
+
+
+def awq(weight: torch.Tensor, *, group: int = 32) -> tuple[Tensors, torch.Tensor]:
+    """Return the tensors of a packed linear layer, and its weight as the library decodes it."""
+    of = torch.arange(weight.shape[1]) // group
+    codes, scales, zeros = grid(weight, of, 4, sym=False)
+    decoded = (codes - zeros[:, of]).to(torch.float16) * scales[:, of]
+
+    def packed(rows: torch.Tensor) -> torch.Tensor:
+        words = []
+        for row in rows.tolist():
+            eights = [row[at : at + 8] for at in range(0, len(row), 8)]
+            words.append([bits_of([eight[i] for i in AWQ_ORDER], 4)[0] for eight in eights])
+        return torch.tensor(words).int()
+
+    tensors = {
+        "qweight": packed(codes.T), "qzeros": packed(zeros.T), "scales": scales.T.contiguous()
+    }  # fmt: skip
+    return tensors, decoded
