@@ -92,8 +92,8 @@ class Rule(Protocol):
     def spans(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Return `(offset, length)` in bytes of what numbers `start` to `stop` need.
 
-        First of the codes, then of each companion. Those of aligned runs of codes follow one
-        another without gaps.
+        First of the codes, then of each companion. The codes of aligned runs follow one another
+        without gaps; where `align` is beyond a million those of any even runs.
         """
         ...
 
@@ -120,7 +120,7 @@ class InOrder:
     def stream(self, chunk: int) -> Iterator[memoryview]:
         """Yield the bytes of all numbers in order, at most `chunk` at a time."""
         align, wanted = self.rule.align, min(_STEP, max(1, chunk // self.dtype.itemsize))
-        step = max(align, wanted // align * align)
+        step = max(align, wanted // align * align) if align <= _STEP else _STEP
         parts = [c.whole() for c in self.companions]
         start = 0
         for raw in self.codes.stream(self.rule.spans(0, step)[0][1]):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from lineage.domain.revision import Coverage
 from lineage.hub.blob import Blob
 from lineage.weights.base import Entry
+from lineage.weights.bnb import decode_four_bits, decode_int8
 from lineage.weights.decoded import InOrder, Made
 from lineage.weights.dtype import DType
 from lineage.weights.gptq import decode_groups
@@ -40,6 +41,9 @@ class Scheme:
 _SCHEMES = {
     "gptq": Scheme(decode_groups, ("{stem}.g_idx",)),
     "awq": Scheme(decode_groups, ("{stem}.g_idx",)),
+    "bnb-nf4": Scheme(decode_four_bits, ("{}.quant_state.bitsandbytes__nf4",)),
+    "bnb-fp4": Scheme(decode_four_bits, ("{}.quant_state.bitsandbytes__fp4",)),
+    "bnb-int8": Scheme(decode_int8, ("{stem}.weight_format",)),
 }  # fmt: skip
 
 
@@ -127,8 +131,8 @@ def label_packed(entries: Sequence[Entry]) -> list[Entry]:
 
 def _scheme(info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str | None:
     name = info.name
-    if info.dtype in {DType.U8, DType.I8} and name.endswith(".weight"):
-        return _bitsandbytes(name, infos)
+    if name.endswith(".weight") and (found := _bitsandbytes(info, infos)):
+        return found
     if info.dtype is DType.I32 and name.endswith(".qweight"):
         return _integer_groups(info, infos)
     if info.dtype in {DType.F8_E4M3, DType.F8_E5M2}:
@@ -138,13 +142,16 @@ def _scheme(info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str | None:
     return None
 
 
-def _bitsandbytes(name: str, infos: Mapping[str, TensorInfo]) -> str | None:
+def _bitsandbytes(info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str | None:
+    name = info.name
     for kind in ("nf4", "fp4"):
+        # the bytes of codes may be stored as a wider type, so that training can shard them
         if f"{name}.quant_state.bitsandbytes__{kind}" in infos:
             return f"bnb-{kind}"
-    if f"{name}.absmax" in infos:
+    if info.dtype in {DType.U8, DType.I8} and f"{name}.absmax" in infos:
         return "bnb-4"
-    return "bnb-int8" if f"{name.removesuffix('.weight')}.SCB" in infos else None
+    rows = info.dtype is DType.I8 and f"{name.removesuffix('.weight')}.SCB" in infos
+    return "bnb-int8" if rows else None
 
 
 def _integer_groups(info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str | None:

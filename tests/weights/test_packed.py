@@ -1,11 +1,15 @@
 """Packed weights: read as the numbers that the quantizer's own library makes of them."""
 
+import hashlib
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 from lineage.weights.base import decode
 from lineage.weights.dtype import DType
@@ -13,6 +17,7 @@ from lineage.weights.reader import WeightReader
 from tests.weights.packing import Tensors, awq, gptq
 from tests.weights.support import by_name, open_one, stored
 
+SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.safetensors"))
 TORCH = {torch.float16: DType.F16, torch.bfloat16: DType.BF16, torch.float32: DType.F32}
 
 
@@ -41,13 +46,40 @@ def assert_decoded(
     assert pieces == [raw[size * at : size * (at + n)] for at, n in runs]
 
 
-@pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("sym", [True, False])
-@pytest.mark.parametrize("act_order", [True, False])
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.stem)
+def test_samples_decode_as_the_library_that_made_them_does(path: Path) -> None:
+    """The files hold, in their metadata, type, shape and SHA-256 of what the library decodes."""
+    reader = open_one("m.safetensors", path.read_bytes())
+    infos = by_name(reader)
+    with safe_open(path, "pt") as file:
+        told = {k: v for k, v in file.metadata().items() if k.endswith("weight")}
+    assert told
+    assert set(infos) == set(told)
+    for name, want in told.items():
+        dtype, shape = want.partition(" ")[0], json.loads(want[want.index("[") : -64])
+        raw = stored(reader, infos[name], 5000)
+        assert TORCH[getattr(torch, dtype)] is infos[name].dtype
+        assert list(infos[name].shape) == shape
+        assert hashlib.sha256(raw).hexdigest() == want[-64:], name
+        count = 50 if len(raw) > 4000 else 3
+        size = infos[name].dtype.itemsize
+        [[run]] = reader.pieces([(infos[name], [(77, count)])])
+        assert run == raw[77 * size : (77 + count) * size]
+
+
+GPTQ = [
+    (bits, act_order, sym, version)
+    for bits in (2, 3, 4, 8)
+    for act_order in (True, False)
+    for sym in (True, False)
+    for version in (1, 2)
+    # of fine codes without a middle nothing tells the second format from the first
+    if (bits, sym, version) != (8, False, 2)
+]
+
+
+@pytest.mark.parametrize(("bits", "act_order", "sym", "version"), GPTQ)
 def test_gptq(bits: int, act_order: bool, sym: bool, version: int) -> None:
-    if bits == 8 and not sym and version == 2:
-        pytest.skip("nothing in the weights tells these from those of the first format")
     tensors, want = gptq(normal(64, 96), bits=bits, act_order=act_order, sym=sym, version=version)
     reader = opened(tensors | {"bias": torch.zeros(64)})
     assert_decoded(reader, want, f"gptq-{bits}")
@@ -110,3 +142,62 @@ def test_nan_scales_decode_to_nan() -> None:
     assert gone.sum() == 32
     assert gone[5, 32:].all()
     assert np.array_equal(values[~gone], want.float().numpy()[~gone])
+
+
+def bitsandbytes() -> Tensors:
+    tensors: Tensors = load_file(SAMPLES[0].parent / "bitsandbytes.safetensors")
+    return tensors
+
+
+STATE = "nested.weight.quant_state.bitsandbytes__nf4"
+
+
+def state_with(**fields: object) -> torch.Tensor:
+    told = json.loads(bytes(bitsandbytes()[STATE].tolist())) | fields
+    return torch.tensor(list(json.dumps(told).encode()), dtype=torch.uint8)
+
+
+BROKEN: dict[str, dict[str, torch.Tensor | None]] = {
+    "no state": {STATE: None},
+    "a state that is no JSON": {STATE: torch.zeros(100, dtype=torch.uint8)},
+    "a state that is a list": {STATE: torch.tensor(list(b"[1, 2]"), dtype=torch.uint8)},
+    "a state of endless nesting": {STATE: torch.full((4096,), ord("["), dtype=torch.uint8)},
+    "a state of a megabyte": {STATE: torch.full((1 << 20,), 32, dtype=torch.uint8)},
+    "another shape": {STATE: state_with(shape=[128, 193])},
+    "a huge shape": {STATE: state_with(shape=[1 << 39, 1 << 39])},
+    "a negative shape": {STATE: state_with(shape=[-128, -192])},
+    "a shape of text": {STATE: state_with(shape="ab")},
+    "another block": {STATE: state_with(blocksize=128)},
+    "a block of none": {STATE: state_with(blocksize=0)},
+    "an unknown type": {STATE: state_with(dtype="int8")},
+    "an endless offset": {STATE: state_with(nested_offset=float("inf"))},
+    "an offset of text": {STATE: state_with(nested_offset="1")},
+    "no scales": {"nested.weight.absmax": None},
+    "too few scales": {"nested.weight.absmax": torch.zeros(383, dtype=torch.uint8)},
+    "scales of another type": {"nested.weight.absmax": torch.zeros(384)},
+    "no table": {"nested.weight.quant_map": None},
+    "a short table": {"nested.weight.nested_quant_map": torch.zeros(255)},
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_bitsandbytes_keeps_its_codes_and_a_label(case: str) -> None:
+    tensors = {k: v for k, v in bitsandbytes().items() if k.startswith("nested.")}
+    kept = {k: v for k, v in (tensors | BROKEN[case]).items() if v is not None}
+    infos = by_name(opened(kept, ""))
+    assert set(infos) == set(kept)
+    info = infos["nested.weight"]
+    assert (info.dtype, info.shape) == (DType.U8, (12288, 1))
+    assert info.quant == ("bnb-4" if STATE not in kept else "bnb-nf4")
+
+
+def test_int8_of_other_layouts_keeps_its_codes() -> None:
+    tensors = {k: v for k, v in bitsandbytes().items() if k.startswith("int8.")}
+    for change in (
+        {"int8.weight_format": torch.tensor(2, dtype=torch.uint8)},
+        {"int8.SCB": torch.ones(40)},
+        {"int8.SCB": torch.ones(24).half()},
+    ):
+        infos = by_name(opened(tensors | change, ""))
+        assert infos["int8.weight"].dtype is DType.I8
+        assert infos["int8.weight"].quant == "bnb-int8"
