@@ -1,6 +1,6 @@
 """bitsandbytes: nf4 and fp4 in blocks, and int8 by rows.
 
-Layouts are those of its `functional.py`: `QuantState`, `dequantize_4bit`, `int8_vectorwise_dequant`.
+Layouts are those of its `functional.py`: `QuantState`, `dequantize_4bit` and the int8 functions.
 Four-bit codes lie in the order of the numbers, two to a byte, the first in the high bits, under the
 weight's own name; `quant_map` is the table they are looked up in, `absmax` the scale of each block.
 Double quantisation stores `absmax` as bytes, which `nested_quant_map` and, block by block,

@@ -16,9 +16,12 @@ from lineage.weights.bnb import decode_four_bits, decode_int8
 from lineage.weights.decoded import InOrder, Made
 from lineage.weights.dtype import DType
 from lineage.weights.gptq import decode_groups
+from lineage.weights.mxfp4 import decode_experts
 from lineage.weights.reader import TensorInfo
+from lineage.weights.scaled import decode_scaled, decode_words
 
-_FP8_SCALES = ("_scale", "_scale_inv")
+_SCALE: tuple[str, ...] = ("_scale",)
+_SCALES = ("_scale", "_scale_inv", "_scales_inv")
 
 _SMALL = 16 << 20  # bytes of a companion that is looked at before anything is decoded
 _TOGETHER = 64 << 20
@@ -44,6 +47,10 @@ _SCHEMES = {
     "bnb-nf4": Scheme(decode_four_bits, ("{}.quant_state.bitsandbytes__nf4",)),
     "bnb-fp4": Scheme(decode_four_bits, ("{}.quant_state.bitsandbytes__fp4",)),
     "bnb-int8": Scheme(decode_int8, ("{stem}.weight_format",)),
+    "fp8-scaled": Scheme(decode_scaled),
+    "int8-scaled": Scheme(decode_scaled),
+    "mxfp4": Scheme(decode_experts),
+    "ct-int": Scheme(decode_words, ("{stem}.weight_shape", "{stem}.weight_g_idx")),
 }  # fmt: skip
 
 
@@ -135,11 +142,16 @@ def _scheme(info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str | None:
         return found
     if info.dtype is DType.I32 and name.endswith(".qweight"):
         return _integer_groups(info, infos)
+    stem, scheme, ends = name, None, _SCALE
     if info.dtype in {DType.F8_E4M3, DType.F8_E5M2}:
-        return "fp8-scaled" if any(name + end in infos for end in _FP8_SCALES) else None
-    if info.dtype is DType.U8 and name.endswith("_blocks"):
-        return "mxfp4" if name.removesuffix("_blocks") + "_scales" in infos else None
-    return None
+        scheme, ends = "fp8-scaled", _SCALES
+    elif info.dtype is DType.I8:
+        scheme = "int8-scaled"
+    elif info.dtype is DType.I32 and name.endswith(".weight_packed"):
+        stem, scheme = name.removesuffix("_packed"), "ct-int"
+    elif info.dtype is DType.U8 and name.endswith("_blocks"):
+        stem, scheme, ends = name.removesuffix("_blocks"), "mxfp4", ("_scales",)
+    return scheme if any(stem + end in infos for end in ends) else None
 
 
 def _bitsandbytes(info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str | None:

@@ -144,9 +144,14 @@ def test_nan_scales_decode_to_nan() -> None:
     assert np.array_equal(values[~gone], want.float().numpy()[~gone])
 
 
-def bitsandbytes() -> Tensors:
-    tensors: Tensors = load_file(SAMPLES[0].parent / "bitsandbytes.safetensors")
+def sample(name: str) -> Tensors:
+    path = next(p for p in SAMPLES if p.stem == name)
+    tensors: Tensors = load_file(path)
     return tensors
+
+
+def bitsandbytes() -> Tensors:
+    return sample("bitsandbytes")
 
 
 STATE = "nested.weight.quant_state.bitsandbytes__nf4"
@@ -201,3 +206,134 @@ def test_int8_of_other_layouts_keeps_its_codes() -> None:
         infos = by_name(opened(tensors | change, ""))
         assert infos["int8.weight"].dtype is DType.I8
         assert infos["int8.weight"].quant == "bnb-int8"
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_float8_in_blocks_as_deepseek_stores_it(kind: torch.dtype) -> None:
+    """Blocks of 128 by 128, the last of them short; its script computes in float32."""
+    codes = (normal(300, 192) * 50).to(kind)
+    scales = normal(3, 2, seed=1).abs()
+    want = torch.empty(300, 192, dtype=torch.bfloat16)
+    for i in range(300):
+        for j in (0, 1):
+            part = slice(128 * j, 128 * (j + 1))
+            want[i, part] = (codes[i, part].float() * scales[i // 128, j]).bfloat16()
+    reader = opened({"weight": codes, "weight_scale_inv": scales})
+    assert_decoded(reader, want, "fp8-scaled")
+    assert set(by_name(reader)) == {"l.weight"}
+
+
+def test_float8_experts_have_scales_each() -> None:
+    codes = (normal(3, 64, 40) * 50).to(torch.float8_e4m3fn)
+    scales = normal(3, 1, 1, seed=1).abs()
+    want = (codes.float() * scales).bfloat16()
+    reader = opened({"gate_up_proj": codes, "gate_up_proj_scales_inv": scales}, "experts.")
+    assert_decoded(reader, want, "fp8-scaled", "experts.gate_up_proj")
+    one = normal(3, seed=2).abs()
+    reader = opened({"weight": codes, "weight_scale": one})
+    assert_decoded(reader, codes.float() * one[:, None, None], "fp8-scaled")
+
+
+UNFIT: dict[str, Tensors] = {
+    "more rows of scales than rows": {"weight_scale": torch.ones(17, 1)},
+    "scales of no size that fits": {"weight_scale": torch.ones(5, 7)},
+    "a vector of scales of another length": {"weight_scale": torch.ones(15)},
+    "no scale": {"weight_scale": torch.ones(0)},
+    "scales of whole numbers": {"weight_scale": torch.ones(16, 1, dtype=torch.int32)},
+    "zero points of another shape": {
+        "weight_scale": torch.ones(16, 1), "weight_zero_point": torch.ones(1, 1).to(torch.int8)
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNFIT)
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.int8])
+def test_scales_that_do_not_fit_leave_codes_and_a_label(case: str, kind: torch.dtype) -> None:
+    tensors = {"weight": torch.ones(16, 48).to(kind)} | UNFIT[case]
+    infos = by_name(opened(tensors))
+    assert set(infos) == {f"l.{name}" for name in tensors}
+    label = "int8-scaled" if kind is torch.int8 else "fp8-scaled"
+    assert (infos["l.weight"].quant, infos["l.weight"].dtype.itemsize) == (label, 1)
+
+
+def test_compressed_integers_in_the_order_of_activations() -> None:
+    held = {
+        k.removeprefix("int4."): v for k, v in sample("compressed_tensors").items() if "int4." in k
+    }
+    of = torch.randperm(96, generator=torch.Generator().manual_seed(0)) % 3
+    raw = held["weight_packed"].contiguous().numpy().view(np.uint8)
+    codes = torch.from_numpy(np.stack([raw & 15, raw >> 4], -1).reshape(24, 96).astype(np.int16))
+    want = (codes - 8).bfloat16() * held["weight_scale"][:, of]
+    assert_decoded(opened(held | {"weight_g_idx": of.int()}), want, "ct-int4")
+    for bad in (of.int() + 1, torch.zeros(96).int(), of.int()[:-1], of.long()):
+        infos = by_name(opened(held | {"weight_g_idx": bad}))
+        assert infos["l.weight_packed"].quant == "ct-int"
+    lying = held | {"weight_shape": torch.tensor([24, 1 << 40])}
+    assert by_name(opened(lying))["l.weight_packed"].quant == "ct-int"
+
+
+def test_mxfp4_experts_lie_as_transformers_keeps_them() -> None:
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (3, 48, 2, 16), dtype=np.uint8)
+    scales = rng.integers(100, 140, (3, 48, 2), dtype=np.uint8)
+    scales[0, 0, 0], scales[0, 1, 0] = 0, 255
+    values = np.array(
+        [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32
+    )
+    want = torch.empty(3, 64, 48, dtype=torch.bfloat16)
+    for e, row, block, byte in np.ndindex(blocks.shape):
+        code, power = int(blocks[e, row, block, byte]), int(scales[e, row, block]) - 127
+        for place, nibble in enumerate((code & 15, code >> 4)):
+            number = float(values[nibble]) * 2.0**power
+            want[e, 32 * block + 2 * byte + place, row] = torch.tensor(number, dtype=torch.bfloat16)
+    tensors = {
+        "down_proj_blocks": torch.from_numpy(blocks),
+        "down_proj_scales": torch.from_numpy(scales),
+    }
+    reader = opened(tensors, "experts.")
+    assert_decoded(reader, want, "mxfp4", "experts.down_proj")
+    tensors["down_proj_scales"] = tensors["down_proj_scales"][:, :, :1].contiguous()
+    infos = by_name(opened(tensors, "experts."))
+    assert infos["experts.down_proj_blocks"].quant == "mxfp4"
+
+
+def gptq_with(**changes: torch.Tensor | None) -> Tensors:
+    tensors, _ = gptq(normal(64, 96))
+    return {k: v for k, v in (tensors | changes).items() if v is not None}
+
+
+I32 = torch.int32
+WRONG: dict[str, Tensors] = {
+    "no zeros": gptq_with(qzeros=None),
+    "no scales": gptq_with(scales=None),
+    "a group too many": gptq_with(g_idx=torch.full((96,), 3, dtype=I32)),
+    "a group far below": gptq_with(g_idx=torch.full((96,), -4, dtype=I32)),
+    "groups of other inputs": gptq_with(g_idx=torch.zeros(95, dtype=I32)),
+    "groups as long integers": gptq_with(g_idx=torch.zeros(96, dtype=torch.int64)),
+    "more groups than can be": gptq_with(
+        scales=torch.ones(97, 64), qzeros=torch.zeros(97, 8, dtype=I32), g_idx=None
+    ),
+    "zeros of fewer groups": gptq_with(qzeros=torch.zeros(2, 8, dtype=I32)),
+    "zeros of five bits": gptq_with(qzeros=torch.zeros(3, 10, dtype=I32)),
+    "scales of other outputs": gptq_with(scales=torch.ones(3, 63)),
+    "scales of whole numbers": gptq_with(scales=torch.ones(3, 64, dtype=I32)),
+    "no groups": gptq_with(scales=torch.ones(0, 64), qzeros=torch.zeros(0, 8, dtype=I32)),
+    "the plain weight as well": gptq_with(weight=torch.ones(64, 96)),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_gptq_that_does_not_agree_keeps_its_words(case: str) -> None:
+    infos = by_name(opened(WRONG[case]))
+    assert set(infos) == {f"l.{name}" for name in WRONG[case]}
+    assert infos["l.qweight"].dtype is DType.I32
+
+
+def test_two_packed_tensors_of_one_name_are_not_mixed_up() -> None:
+    blocks = {
+        "l.weight_blocks": torch.zeros(1, 2, 1, 16, dtype=torch.uint8),
+        "l.weight_scales": torch.zeros(1, 2, 1, dtype=torch.uint8),
+    }
+    infos = by_name(opened({f"l.{k}": v for k, v in gptq_with().items()} | blocks, ""))
+    assert ("l.qweight" in infos) + ("l.weight_blocks" in infos) == 1
+    assert "l.weight" in infos
