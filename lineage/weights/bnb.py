@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 
 from lineage.weights.base import Entry
-from lineage.weights.decoded import MAX_COMPANIONS, Companion, Floats, InOrder, Made, Part
+from lineage.weights.decoded import (
+    MAX_COMPANIONS,
+    Companion,
+    Floats,
+    InOrder,
+    Made,
+    Part,
+    look_up_nibbles,
+)
 from lineage.weights.dtype import DType
 from lineage.weights.reader import TensorInfo
 
@@ -68,8 +76,8 @@ class FourBit:
         block = self.state.block
         first, last = start // block, -(-stop // block)
         codes = parts[0].array("u1", start // 2, -(-stop // 2))
-        values = _pairs(parts[2].array("<f4", 0, 16))[codes].reshape(-1)
-        values = values[start % 2 :][: stop - start]
+        table = parts[2].array("<f4", 0, 16)
+        values = look_up_nibbles(table, codes, high_first=True)[start % 2 :][: stop - start]
         with np.errstate(over="ignore", invalid="ignore"):
             scales = self._scales(first, last, parts)
             if start % block or stop % block:
@@ -87,11 +95,6 @@ class FourBit:
         skip = first - low * self.state.nested
         scales = inner * outer[skip : skip + last - first] + np.float32(self.state.offset)
         return np.asarray(scales, np.float32)
-
-
-def _pairs(table: Floats) -> Floats:
-    """Return both numbers of every byte, the one in its high bits first, (256, 2)."""
-    return np.stack([np.repeat(table, 16), np.tile(table, 16)], axis=-1)
 
 
 @dataclass(frozen=True, slots=True)

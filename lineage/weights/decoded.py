@@ -25,7 +25,8 @@ for each panel of theirs."""
 MAX_COMPANIONS = 64 << 20
 """Bytes of scales, zeros and the like beside one packed tensor, at most."""
 
-_STEP = 1 << 20  # numbers decoded at a time
+_STEP = 1 << 20  # numbers whose codes are read at a time
+_CACHED = 1 << 16  # numbers decoded at a time: all that is made of them on the way stays near
 _READ = 4 << 20
 
 Floats = npt.NDArray[np.float32]
@@ -67,13 +68,34 @@ def as_bytes(values: Floats, dtype: DType) -> memoryview:
     """Return flat float32 `values` stored as `dtype`, rounded to the nearest, ties to even."""
     if dtype is DType.BF16:
         bits = values.view(np.uint32)
+        wide = bits >> 16
+        wide &= 1
+        wide += 0x7FFF
         with np.errstate(over="ignore"):
-            narrow = ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype("<u2")
-        narrow[np.isnan(values)] = 0x7FC0
+            wide += bits
+        narrow = np.ascontiguousarray(wide.view("<u2")[1::2])
+        broken = np.isnan(values)
+        if broken.any():
+            narrow[broken] = 0x7FC0
         return narrow.view(np.uint8).data
     with np.errstate(over="ignore", invalid="ignore"):
         kind = {DType.F16: "<f2", DType.F32: "<f4"}[dtype]
         return np.ascontiguousarray(values, kind).view(np.uint8).data
+
+
+def look_up(table: npt.NDArray[Any], codes: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """Return `table[codes]` of a table of 256; several times as fast as that."""
+    return np.take(table, codes.astype(np.intp), mode="clip")
+
+
+def look_up_nibbles(
+    table: Floats, codes: npt.NDArray[np.uint8], *, high_first: bool = False
+) -> Floats:
+    """Return the two numbers of every byte from a table of 16, flat: both with one look."""
+    low, high = np.tile(table, 16), np.repeat(table, 16)
+    pairs = np.stack([high, low] if high_first else [low, high], axis=-1).astype(np.float32)
+    found = look_up(pairs.view(np.uint64).reshape(256), codes.reshape(-1))
+    return np.asarray(found.view(np.float32))
 
 
 def read_whole(region: Region) -> bytes:
@@ -119,16 +141,21 @@ class InOrder:
 
     def stream(self, chunk: int) -> Iterator[memoryview]:
         """Yield the bytes of all numbers in order, at most `chunk` at a time."""
-        align, wanted = self.rule.align, min(_STEP, max(1, chunk // self.dtype.itemsize))
-        step = max(align, wanted // align * align) if align <= _STEP else _STEP
+        return _gathered(self._decoded(), chunk)
+
+    def _decoded(self) -> Iterator[memoryview]:
+        align = self.rule.align
+        step = max(1, _STEP // align) * align if align <= _STEP else _STEP
+        few = max(1, _CACHED // align) * align if align <= _STEP else _CACHED
         parts = [c.whole() for c in self.companions]
-        start = 0
+        first = 0
         for raw in self.codes.stream(self.rule.spans(0, step)[0][1]):
-            stop = min(start + step, self.count)
-            offset = self.rule.spans(start, stop)[0][0]
-            values = self.rule.decode(start, stop, [Part(offset, raw), *parts])
-            yield from _cut(as_bytes(values, self.dtype), chunk)
-            start = stop
+            stop = min(first + step, self.count)
+            codes = Part(self.rule.spans(first, stop)[0][0], raw)
+            for start in range(first, stop, few):
+                values = self.rule.decode(start, min(start + few, stop), [codes, *parts])
+                yield as_bytes(values, self.dtype)
+            first = stop
 
     def needs(self, offset: int, length: int) -> list[tuple[Blob, int, int]]:
         """Return the ranges of files that `length` bytes of numbers from `offset` are made of."""
@@ -204,14 +231,17 @@ class Columns:
 
     def stream(self, chunk: int) -> Iterator[memoryview]:
         """Yield the bytes of all numbers in order, at most `chunk` at a time."""
+        return _gathered(self._decoded(), chunk)
+
+    def _decoded(self) -> Iterator[memoryview]:
         tables = self.panel.tables([c.whole() for c in self.companions], self.codes)
         wide = max(1, PANEL // (4 * self.height))
         for first in range(0, self.width, wide):
             words = self._read(first, min(first + wide, self.width))
-            step = max(1, _STEP // (self.columns * self.panel.per_word))
+            step = max(1, _CACHED // (self.columns * self.panel.per_word))
             for at in range(0, len(words), step):
                 values = self.panel.decode(words[at : at + step], first + at, tables)
-                yield from _cut(as_bytes(values.reshape(-1), self.dtype), chunk)
+                yield as_bytes(values.reshape(-1), self.dtype)
 
     def _read(self, first: int, stop: int) -> npt.NDArray[np.int32]:
         """Return columns `first` to `stop` of the words, transposed."""
@@ -266,9 +296,22 @@ class Columns:
         return offset // row, -(-(offset + length) // row)
 
 
-def _cut(raw: memoryview, chunk: int) -> Iterator[memoryview]:
-    for at in range(0, len(raw), chunk):
-        yield raw[at : at + chunk]
+def _gathered(pieces: Iterator[memoryview], chunk: int) -> Iterator[memoryview]:
+    """Yield the bytes of pieces again, `chunk` at a time, in one buffer."""
+    buffer, filled = bytearray(), 0
+    for piece in pieces:
+        at = 0
+        while at < len(piece):
+            if not buffer:
+                buffer = bytearray(chunk)
+            take = min(len(piece) - at, chunk - filled)
+            buffer[filled : filled + take] = piece[at : at + take]
+            at, filled = at + take, filled + take
+            if filled == chunk:
+                yield memoryview(buffer)
+                filled = 0
+    if filled:
+        yield memoryview(buffer)[:filled]
 
 
 @dataclass(frozen=True, slots=True)

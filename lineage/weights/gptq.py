@@ -17,13 +17,24 @@ Where codes are too fine for that (8 bits), zeros are taken for those of the fir
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lineage.weights.base import Entry, Region
-from lineage.weights.decoded import MAX_COMPANIONS, PANEL, Columns, Companion, Floats, Made, Part
+from lineage.weights.decoded import (
+    MAX_COMPANIONS,
+    PANEL,
+    Columns,
+    Companion,
+    Floats,
+    Made,
+    Part,
+    look_up,
+)
 from lineage.weights.dtype import DType
 from lineage.weights.reader import TensorInfo
 from lineage.weights.roles import role_of
@@ -52,18 +63,21 @@ class Tables:
 def codes_of(words: npt.NDArray[np.int32], bits: int) -> Codes:
     """Return the codes in rows of words (k, w), lowest bits first: (k, w * 32 / bits)."""
     raw = np.ascontiguousarray(words, "<i4").view(np.uint8)
-    if bits == 8:
-        return raw
     if bits == 3:
         triple = raw.reshape(-1, 3).astype(np.uint32)
         word = triple[:, 0] | triple[:, 1] << 8 | triple[:, 2] << 16
         out = np.stack([word >> s & 7 for s in range(0, 24, 3)], axis=-1).astype(np.uint8)
     else:
-        mask = (1 << bits) - 1
-        out = np.empty((*raw.shape, 8 // bits), np.uint8)
-        for place in range(8 // bits):
-            np.bitwise_and(raw >> (place * bits), mask, out=out[..., place])
+        out = raw if bits == 8 else look_up(_spread(bits), raw).view(np.uint8)
     return out.reshape(len(words), -1)
+
+
+@cache
+def _spread(bits: int) -> npt.NDArray[Any]:
+    """Return the codes of every byte, lowest bits first, as one number of as many bytes."""
+    places = np.arange(0, 8, bits)
+    codes = np.arange(256)[:, None] >> places & (1 << bits) - 1
+    return codes.astype(np.uint8).view(f"<u{len(places)}").reshape(256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +179,16 @@ class Awq:
 
 def _decoded(codes: Codes, scales: Floats, zeros: Floats, groups: int | Groups) -> Floats:
     """Return `(code - zero) * scale` of rows of codes, by the group of each column."""
+    values = codes.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        if not isinstance(groups, int):
-            return np.asarray((codes - zeros[:, groups]) * scales[:, groups])
-        parts = codes.reshape(*scales.shape, groups)
-        out = np.subtract(parts, zeros[..., None])
-        out *= scales[..., None]
-        return np.asarray(out.reshape(codes.shape))
+        if isinstance(groups, int):
+            parts = values.reshape(*scales.shape, groups)
+            parts -= zeros[..., None]
+            parts *= scales[..., None]
+        else:
+            values -= np.take(zeros, groups, axis=1)
+            values *= np.take(scales, groups, axis=1)
+    return values
 
 
 def decode_groups(
@@ -259,9 +276,12 @@ def group_size(inputs: int, count: int) -> int | None:
 
 
 def _groups(of: Groups, count: int, size: int | None) -> int | Groups | None:
-    """Return the groups of inputs as a size where they are in order; None for impossible ones."""
+    """Return the groups of inputs as a size where they are in order; None for impossible ones.
+
+    Negative ones count from the last, as in the library.
+    """
     if len(of) == 0 or int(of.min()) < -count or int(of.max()) >= count:
         return None
     if size and len(of) % size == 0 and np.array_equal(of, np.arange(len(of)) // size):
         return size
-    return of
+    return of % np.int32(count)

@@ -14,13 +14,13 @@ import numpy as np
 
 from lineage.hub.blob import Blob
 from lineage.weights.base import Entry, Region, small_float_table
-from lineage.weights.decoded import Made, as_bytes
+from lineage.weights.decoded import Made, as_bytes, look_up_nibbles
 from lineage.weights.dtype import DType
 from lineage.weights.reader import TensorInfo
 from lineage.weights.roles import role_of
 
 _MAX_EXPERT = 32 << 20  # bytes of the codes of one expert; gpt-oss has 8 million
-_STEP = 1 << 20
+_CACHED = 1 << 16  # numbers decoded at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +58,15 @@ class Experts:
     def _decode(self, raw: bytes | memoryview, exponents: bytes | memoryview) -> memoryview:
         """Return one expert, transposed, as bfloat16."""
         codes = np.frombuffer(raw, np.uint8).reshape(self.rows, -1)
-        powers = np.frombuffer(exponents, np.uint8).reshape(self.rows, -1).astype(np.int32) - 127
-        table = small_float_table("F4")
-        pairs = np.stack([np.tile(table, 16), np.repeat(table, 16)], axis=-1)
+        powers = small_float_table("F8_E8M0")[np.frombuffer(exponents, np.uint8)]
+        powers = powers.reshape(self.rows, -1)
         out = np.empty((self.columns, self.rows), "<u2")
-        step = max(1, _STEP // self.columns)
+        step = max(1, _CACHED // self.columns)
         for at in range(0, self.rows, step):
-            values = pairs[codes[at : at + step]].reshape(-1, 32)
-            with np.errstate(over="ignore", under="ignore"):
-                values = np.ldexp(values, powers[at : at + step].reshape(-1, 1))
-            narrow = np.frombuffer(as_bytes(values.reshape(-1), DType.BF16), "<u2")
+            values = look_up_nibbles(small_float_table("F4"), codes[at : at + step])
+            with np.errstate(over="ignore", invalid="ignore"):
+                values.reshape(-1, 32)[...] *= powers[at : at + step].reshape(-1, 1)
+            narrow = np.frombuffer(as_bytes(values, DType.BF16), "<u2")
             out[:, at : at + step] = narrow.reshape(-1, self.columns).T
         return out.reshape(-1).view(np.uint8).data
 

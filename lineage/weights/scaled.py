@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lineage.weights.base import Entry, small_float_table
-from lineage.weights.decoded import MAX_COMPANIONS, Companion, Floats, InOrder, Made, Part
+from lineage.weights.decoded import MAX_COMPANIONS, Companion, Floats, InOrder, Made, Part, look_up
 from lineage.weights.dtype import DType
 from lineage.weights.gptq import codes_of, group_size
 from lineage.weights.reader import TensorInfo
@@ -106,7 +106,7 @@ class Scaled:
         if self.codes is DType.I8:
             values = parts[0].array("i1", start, stop).astype(np.float32)
         else:
-            values = small_float_table(self.codes.value)[parts[0].array("u1", start, stop)]
+            values = look_up(small_float_table(self.codes.value), parts[0].array("u1", start, stop))
         with np.errstate(over="ignore", invalid="ignore"):
             scales = self.grid.spread(self.scales.floats(parts[1], low, high), start, stop)
             shaped = values.reshape(len(scales), -1) if scales.ndim == 2 else values

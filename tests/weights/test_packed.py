@@ -284,7 +284,7 @@ def test_mxfp4_experts_lie_as_transformers_keeps_them() -> None:
     for e, row, block, byte in np.ndindex(blocks.shape):
         code, power = int(blocks[e, row, block, byte]), int(scales[e, row, block]) - 127
         for place, nibble in enumerate((code & 15, code >> 4)):
-            number = float(values[nibble]) * 2.0**power
+            number = float(values[nibble]) * 2.0**power if power < 128 else float("nan")
             want[e, 32 * block + 2 * byte + place, row] = torch.tensor(number, dtype=torch.bfloat16)
     tensors = {
         "down_proj_blocks": torch.from_numpy(blocks),
