@@ -255,16 +255,11 @@ class Columns:
         return out
 
     def needs(self, offset: int, length: int) -> list[tuple[Blob, int, int]]:
-        """Return the ranges of files that `length` bytes of numbers from `offset` are made of.
+        """Return the ranges of the codes that `length` bytes of numbers from `offset` are made of.
 
-        These are a range of every row of words, and all companions: no read for a sample.
+        These are one of every row of words: no read for a sample.
         """
-        found = [(self.blob, at, size) for at, size in self.ranges(offset, length)]
-        for companion in self.companions:
-            region = companion.region
-            spans = region.ranges(0, companion.info.nbytes)
-            found += [(region.blob, at, size) for at, size in spans]
-        return found
+        return [(self.blob, at, size) for at, size in self.ranges(offset, length)]
 
     def ranges(self, offset: int, length: int) -> list[tuple[int, int]]:
         """Return the ranges of the codes' own file."""
@@ -276,16 +271,13 @@ class Columns:
         ]
 
     def make(self, offset: int, length: int, raws: Sequence[bytes]) -> bytes:
-        """Return `length` bytes of numbers from `offset`; `raws` are those of `needs`."""
+        """Return `length` bytes of numbers from `offset`; `raws` are those of `needs`.
+
+        Companions are read here and let go: many runs at once must not hold them many times.
+        """
         first, _ = self._words(offset, length)
-        count = len(self.ranges(offset, length))
-        words = np.frombuffer(b"".join(raws[:count]), "<i4").reshape(self.height, -1)
-        parts, at = [], count
-        for companion in self.companions:
-            spans = len(companion.region.ranges(0, companion.info.nbytes))
-            parts.append(Part(0, b"".join(raws[at : at + spans])))
-            at += spans
-        tables = self.panel.tables(parts, self.codes)
+        words = np.frombuffer(b"".join(raws), "<i4").reshape(self.height, -1)
+        tables = self.panel.tables([c.whole() for c in self.companions], self.codes)
         values = self.panel.decode(np.ascontiguousarray(words.T), first, tables)
         raw = as_bytes(values.reshape(-1), self.dtype)
         skip = offset - first * self.panel.per_word * self.columns * self.dtype.itemsize

@@ -4,8 +4,18 @@ Independent of what reads them: plain loops after AutoGPTQ's `pack` and `dequant
 `from_linear` and `dequantize_gemm`, and so on.
 """
 
-import torch
+from pathlib import Path
 
+import torch
+from safetensors.torch import load_file, save
+
+from lineage.weights.reader import WeightReader
+from tests.weights.support import open_one
+
+SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.safetensors"))
+"""Packed tensors that the libraries themselves wrote."""
+
+I32 = torch.int32
 Tensors = dict[str, torch.Tensor]
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 
@@ -84,3 +94,22 @@ def awq(weight: torch.Tensor, *, group: int = 32) -> tuple[Tensors, torch.Tensor
         "qweight": packed(codes.T), "qzeros": packed(zeros.T), "scales": scales.T.contiguous()
     }  # fmt: skip
     return tensors, decoded
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 0.02
+
+
+def opened(tensors: Tensors, stem: str = "l.") -> WeightReader:
+    named = {stem + name: tensor.contiguous() for name, tensor in tensors.items()}
+    return open_one("m.safetensors", save(named))
+
+
+def sample(name: str) -> Tensors:
+    path = next(p for p in SAMPLES if p.stem == name)
+    tensors: Tensors = load_file(path)
+    return tensors
+
+
+def bitsandbytes() -> Tensors:
+    return sample("bitsandbytes")

@@ -3,31 +3,33 @@
 import hashlib
 import io
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
+from lineage.domain.revision import Coverage
 from lineage.weights.base import decode
 from lineage.weights.dtype import DType
 from lineage.weights.reader import WeightReader
-from tests.weights.packing import Tensors, awq, gptq
-from tests.weights.support import by_name, open_one, stored
+from tests.weights.packing import (
+    I32,
+    SAMPLES,
+    Tensors,
+    awq,
+    bitsandbytes,
+    gptq,
+    normal,
+    opened,
+    sample,
+)
+from tests.weights.support import Repo, by_name, open_one, stored
 
-SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.safetensors"))
 TORCH = {torch.float16: DType.F16, torch.bfloat16: DType.BF16, torch.float32: DType.F32}
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 0.02
-
-
-def opened(tensors: Tensors, stem: str = "l.") -> WeightReader:
-    named = {stem + name: tensor.contiguous() for name, tensor in tensors.items()}
-    return open_one("m.safetensors", save(named))
 
 
 def assert_decoded(
@@ -144,70 +146,6 @@ def test_nan_scales_decode_to_nan() -> None:
     assert np.array_equal(values[~gone], want.float().numpy()[~gone])
 
 
-def sample(name: str) -> Tensors:
-    path = next(p for p in SAMPLES if p.stem == name)
-    tensors: Tensors = load_file(path)
-    return tensors
-
-
-def bitsandbytes() -> Tensors:
-    return sample("bitsandbytes")
-
-
-STATE = "nested.weight.quant_state.bitsandbytes__nf4"
-
-
-def state_with(**fields: object) -> torch.Tensor:
-    told = json.loads(bytes(bitsandbytes()[STATE].tolist())) | fields
-    return torch.tensor(list(json.dumps(told).encode()), dtype=torch.uint8)
-
-
-BROKEN: dict[str, dict[str, torch.Tensor | None]] = {
-    "no state": {STATE: None},
-    "a state that is no JSON": {STATE: torch.zeros(100, dtype=torch.uint8)},
-    "a state that is a list": {STATE: torch.tensor(list(b"[1, 2]"), dtype=torch.uint8)},
-    "a state of endless nesting": {STATE: torch.full((4096,), ord("["), dtype=torch.uint8)},
-    "a state of a megabyte": {STATE: torch.full((1 << 20,), 32, dtype=torch.uint8)},
-    "another shape": {STATE: state_with(shape=[128, 193])},
-    "a huge shape": {STATE: state_with(shape=[1 << 39, 1 << 39])},
-    "a negative shape": {STATE: state_with(shape=[-128, -192])},
-    "a shape of text": {STATE: state_with(shape="ab")},
-    "another block": {STATE: state_with(blocksize=128)},
-    "a block of none": {STATE: state_with(blocksize=0)},
-    "an unknown type": {STATE: state_with(dtype="int8")},
-    "an endless offset": {STATE: state_with(nested_offset=float("inf"))},
-    "an offset of text": {STATE: state_with(nested_offset="1")},
-    "no scales": {"nested.weight.absmax": None},
-    "too few scales": {"nested.weight.absmax": torch.zeros(383, dtype=torch.uint8)},
-    "scales of another type": {"nested.weight.absmax": torch.zeros(384)},
-    "no table": {"nested.weight.quant_map": None},
-    "a short table": {"nested.weight.nested_quant_map": torch.zeros(255)},
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_bitsandbytes_keeps_its_codes_and_a_label(case: str) -> None:
-    tensors = {k: v for k, v in bitsandbytes().items() if k.startswith("nested.")}
-    kept = {k: v for k, v in (tensors | BROKEN[case]).items() if v is not None}
-    infos = by_name(opened(kept, ""))
-    assert set(infos) == set(kept)
-    info = infos["nested.weight"]
-    assert (info.dtype, info.shape) == (DType.U8, (12288, 1))
-    assert info.quant == ("bnb-4" if STATE not in kept else "bnb-nf4")
-
-
-def test_int8_of_other_layouts_keeps_its_codes() -> None:
-    tensors = {k: v for k, v in bitsandbytes().items() if k.startswith("int8.")}
-    for change in (
-        {"int8.weight_format": torch.tensor(2, dtype=torch.uint8)},
-        {"int8.SCB": torch.ones(40)},
-        {"int8.SCB": torch.ones(24).half()},
-    ):
-        infos = by_name(opened(tensors | change, ""))
-        assert infos["int8.weight"].dtype is DType.I8
-        assert infos["int8.weight"].quant == "bnb-int8"
-
-
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_float8_in_blocks_as_deepseek_stores_it(kind: torch.dtype) -> None:
     """Blocks of 128 by 128, the last of them short; its script computes in float32."""
@@ -232,28 +170,6 @@ def test_float8_experts_have_scales_each() -> None:
     one = normal(3, seed=2).abs()
     reader = opened({"weight": codes, "weight_scale": one})
     assert_decoded(reader, codes.float() * one[:, None, None], "fp8-scaled")
-
-
-UNFIT: dict[str, Tensors] = {
-    "more rows of scales than rows": {"weight_scale": torch.ones(17, 1)},
-    "scales of no size that fits": {"weight_scale": torch.ones(5, 7)},
-    "a vector of scales of another length": {"weight_scale": torch.ones(15)},
-    "no scale": {"weight_scale": torch.ones(0)},
-    "scales of whole numbers": {"weight_scale": torch.ones(16, 1, dtype=torch.int32)},
-    "zero points of another shape": {
-        "weight_scale": torch.ones(16, 1), "weight_zero_point": torch.ones(1, 1).to(torch.int8)
-    },
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", UNFIT)
-@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.int8])
-def test_scales_that_do_not_fit_leave_codes_and_a_label(case: str, kind: torch.dtype) -> None:
-    tensors = {"weight": torch.ones(16, 48).to(kind)} | UNFIT[case]
-    infos = by_name(opened(tensors))
-    assert set(infos) == {f"l.{name}" for name in tensors}
-    label = "int8-scaled" if kind is torch.int8 else "fp8-scaled"
-    assert (infos["l.weight"].quant, infos["l.weight"].dtype.itemsize) == (label, 1)
 
 
 def test_compressed_integers_in_the_order_of_activations() -> None:
@@ -297,43 +213,72 @@ def test_mxfp4_experts_lie_as_transformers_keeps_them() -> None:
     assert infos["experts.down_proj_blocks"].quant == "mxfp4"
 
 
-def gptq_with(**changes: torch.Tensor | None) -> Tensors:
-    tensors, _ = gptq(normal(64, 96))
-    return {k: v for k, v in (tensors | changes).items() if v is not None}
-
-
-I32 = torch.int32
-WRONG: dict[str, Tensors] = {
-    "no zeros": gptq_with(qzeros=None),
-    "no scales": gptq_with(scales=None),
-    "a group too many": gptq_with(g_idx=torch.full((96,), 3, dtype=I32)),
-    "a group far below": gptq_with(g_idx=torch.full((96,), -4, dtype=I32)),
-    "groups of other inputs": gptq_with(g_idx=torch.zeros(95, dtype=I32)),
-    "groups as long integers": gptq_with(g_idx=torch.zeros(96, dtype=torch.int64)),
-    "more groups than can be": gptq_with(
-        scales=torch.ones(97, 64), qzeros=torch.zeros(97, 8, dtype=I32), g_idx=None
-    ),
-    "zeros of fewer groups": gptq_with(qzeros=torch.zeros(2, 8, dtype=I32)),
-    "zeros of five bits": gptq_with(qzeros=torch.zeros(3, 10, dtype=I32)),
-    "scales of other outputs": gptq_with(scales=torch.ones(3, 63)),
-    "scales of whole numbers": gptq_with(scales=torch.ones(3, 64, dtype=I32)),
-    "no groups": gptq_with(scales=torch.ones(0, 64), qzeros=torch.zeros(0, 8, dtype=I32)),
-    "the plain weight as well": gptq_with(weight=torch.ones(64, 96)),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_gptq_that_does_not_agree_keeps_its_words(case: str) -> None:
-    infos = by_name(opened(WRONG[case]))
-    assert set(infos) == {f"l.{name}" for name in WRONG[case]}
-    assert infos["l.qweight"].dtype is DType.I32
-
-
-def test_two_packed_tensors_of_one_name_are_not_mixed_up() -> None:
-    blocks = {
-        "l.weight_blocks": torch.zeros(1, 2, 1, 16, dtype=torch.uint8),
-        "l.weight_scales": torch.zeros(1, 2, 1, dtype=torch.uint8),
+def test_samples_decode_what_lies_in_order_from_the_ranges_they_need() -> None:
+    """Words across rows would take the whole tensor: those keep their label and their words."""
+    wide, _ = gptq(normal(64, 1024), group=128)
+    fp8 = {
+        "f.weight": (normal(2048, 1024) * 50).to(torch.float8_e4m3fn),
+        "f.weight_scale_inv": normal(16, 8).abs(),
     }
-    infos = by_name(opened({f"l.{k}": v for k, v in gptq_with().items()} | blocks, ""))
-    assert ("l.qweight" in infos) + ("l.weight_blocks" in infos) == 1
-    assert "l.weight" in infos
+    tensors = bitsandbytes() | fp8 | {f"g.{name}": t for name, t in wide.items()}
+    repo = Repo({"m.safetensors": save(tensors)})
+    whole = repo.open()
+    runs = [(24_000, 50), (100, 20)]
+    names = ["nested.weight", "f.weight"]
+    want = whole.pieces([(by_name(whole)[name], runs) for name in names])
+
+    reader = repo.open(coverage=Coverage.SAMPLE)
+    [blob] = repo.blobs.values()
+    opened_with = blob.bytes_read
+    infos = by_name(reader)
+    assert reader.pieces([(infos[name], runs) for name in names]) == want
+    assert blob.bytes_read - opened_with < 4_000
+    assert blob.largest < 10_000  # the header
+    assert infos["g.qweight"].dtype is DType.I32
+    assert infos["g.qweight"].quant == "gptq-4"
+    assert "g.scales" in infos
+
+    plain = by_name(repo.open(coverage=Coverage.NONE))
+    assert {i.dtype for i in plain.values() if i.quant} == {
+        DType.U8, DType.BF16, DType.I8, DType.I32, DType.F8_E4M3
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["gptq", "act_order", "awq", "nf4", "fp8", "int8"])
+def test_memory_stays_small(kind: str) -> None:
+    """Of a matrix of 8 million numbers: decoded in float32 it takes 32 MiB, its codes 4 or 8."""
+    rows, columns = 8192, 1024
+    words = torch.zeros(columns // 8, rows, dtype=I32)
+    grouped = {
+        "qweight": words, "qzeros": torch.full((8, rows // 8), 0x77777777, dtype=I32),
+        "scales": torch.ones(8, rows).half(),
+    }  # fmt: skip
+    of = torch.arange(columns, dtype=I32).flip(0) // 128
+    state = json.dumps(
+        {"blocksize": 64, "dtype": "bfloat16", "shape": [rows, columns], "quant_type": "nf4"}
+    )
+    tensors: dict[str, Tensors] = {
+        "gptq": grouped,
+        "act_order": grouped | {"g_idx": of},
+        "awq": grouped | {"qweight": words.reshape(columns, rows // 8)},
+        "nf4": {
+            "weight": torch.zeros(rows * columns // 2, 1, dtype=torch.uint8),
+            "weight.absmax": torch.ones(rows * columns // 64),
+            "weight.quant_map": torch.ones(16),
+            "weight.quant_state.bitsandbytes__nf4": torch.tensor(list(state.encode())).byte(),
+        },
+        "fp8": {
+            "weight": torch.zeros(rows, columns).to(torch.float8_e4m3fn),
+            "weight_scale_inv": torch.ones(64, 8),
+        },
+        "int8": {"weight": torch.zeros(rows, columns).char(), "SCB": torch.ones(rows)},
+    }
+    reader = opened(tensors[kind])
+    [info] = reader.tensors()
+    assert info.shape == (rows, columns)
+    tracemalloc.start()
+    for _ in reader.chunks(info, 1 << 20):
+        pass
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 16 << 20
