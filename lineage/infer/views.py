@@ -31,7 +31,7 @@ _MERGED = {
 }  # fmt: skip
 
 INT8 = "int8"
-"""Scheme of matrices stored as bare 8-bit integers, their scales beside them."""
+"""Scheme of matrices that are read as 8-bit integers, their scales beside them or unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,9 @@ class Tensor:
 class View:
     """One artifact as inference compares it.
 
-    `grain` is the coarsest float type that holds all its values. `age`, where it is set, is a
-    family and a place in it, the oldest first. `blend` is set of adapters made of others.
+    `grain` is the coarsest float type that holds all its values. `schemes` are those by which
+    tensors are packed, decoded or not. `age`, where it is set, is a family and a place in it, the
+    oldest first. `blend` is set of adapters made of others.
     """
 
     subject: Subject
@@ -74,6 +75,7 @@ class View:
     model_digest: bytes | None
     cast_digest: bytes | None
     invariants: Invariants | None = None
+    schemes: tuple[str, ...] = ()
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     age: tuple[int, int] | None = None
     blend: bool = False
@@ -117,15 +119,17 @@ def open_view(subject: Subject) -> View:
     """Load a subject's fingerprint and keep what comparison needs."""
     print_ = subject.load()
     tensors = [t for t in (_open_tensor(p) for p in print_.tensors) if t is not None]
+    schemes = {t.quant for t in print_.tensors if t.quant} | {t.quant for t in tensors if t.quant}
     view = View(
         subject=subject,
         coverage=print_.coverage,
         tensors=tensors,
         deltas=print_.deltas,
-        grain=grain_of([t.probe for t in tensors], quant=any(t.quant for t in tensors)),
+        grain=grain_of([t.probe for t in tensors], quant=bool(schemes)),
         model_digest=print_.model_digest,
         cast_digest=print_.cast_digest,
         invariants=print_.invariants,
+        schemes=tuple(sorted(schemes)),
     )
     view.shapes = Counter(t.shape for t in tensors)
     return view
@@ -134,7 +138,7 @@ def open_view(subject: Subject) -> View:
 def _open_tensor(tensor: TensorPrint) -> Tensor | None:
     if not tensor.informative:
         return None
-    levels = tensor.dtype is DType.I8 and tensor.quant is None
+    levels = tensor.dtype is DType.I8
     if levels and len(tensor.values_shape) < 2:
         return None
     values = decode_probe(tensor)

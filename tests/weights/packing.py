@@ -4,6 +4,7 @@ Independent of what reads them: plain loops after AutoGPTQ's `pack` and `dequant
 `from_linear` and `dequantize_gemm`, and so on.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -113,3 +114,44 @@ def sample(name: str) -> Tensors:
 
 def bitsandbytes() -> Tensors:
     return sample("bitsandbytes")
+
+
+def int8(weight: torch.Tensor) -> Tensors:
+    """Return a linear layer as bitsandbytes' `Linear8bitLt` stores it."""
+    top = weight.float().abs().max(1).values
+    codes = (weight.float() * 127 / top[:, None]).round().to(torch.int8)
+    return {"weight": codes, "SCB": top, "weight_format": torch.tensor(0, dtype=torch.uint8)}
+
+
+def fp8(weight: torch.Tensor) -> Tensors:
+    """Return a linear layer (extents of 128 or multiples) in float8 with scales of blocks."""
+    rows, columns = weight.shape
+    blocks = weight.float().reshape(rows // 128, 128, columns // 128, 128)
+    scales = blocks.abs().amax((1, 3)) / 448
+    codes = (blocks / scales[:, None, :, None]).reshape(rows, columns)
+    return {"weight": codes.to(torch.float8_e4m3fn), "weight_scale_inv": scales}
+
+
+def nf4(weight: torch.Tensor, *, nested: bool = False) -> Tensors:
+    """Return a linear layer as bitsandbytes' `Linear4bit` stores it."""
+    table = bitsandbytes()["plain.weight.quant_map"]
+    blocks = weight.float().reshape(-1, 64)
+    top = blocks.abs().amax(1)
+    codes = (blocks / top[:, None]).unsqueeze(-1).sub(table).abs().argmin(-1).reshape(-1)
+    state: dict[str, object] = {
+        "quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": list(weight.shape)
+    }  # fmt: skip
+    tensors = {"weight": (codes[::2] << 4 | codes[1::2]).byte()[:, None], "weight.absmax": top}
+    tensors["weight.quant_map"] = table
+    if nested:
+        offset = float(top.mean())
+        coarse = torch.linspace(-1, 1, 256)
+        whole = torch.nn.functional.pad(top - offset, (0, -len(top) % 256)).reshape(-1, 256)
+        outer = whole.abs().amax(1)
+        inner = (whole / outer[:, None]).unsqueeze(-1).sub(coarse).abs().argmin(-1)
+        tensors["weight.absmax"] = inner.reshape(-1)[: len(top)].byte()
+        tensors |= {"weight.nested_absmax": outer, "weight.nested_quant_map": coarse}
+        state |= {"nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": offset}
+    key = "weight.quant_state.bitsandbytes__nf4"
+    tensors[key] = torch.tensor(list(json.dumps(state).encode())).byte()
+    return tensors
