@@ -30,6 +30,8 @@ _MERGED = {
     DType.F64: "float64", DType.F32: "float32", DType.F16: "float16", DType.BF16: "bfloat16",
 }  # fmt: skip
 
+_DECODED = {DType.QUANT, DType.F16, DType.BF16, DType.F32}
+
 INT8 = "int8"
 """Scheme of matrices that are read as 8-bit integers, their scales beside them or unknown."""
 
@@ -63,8 +65,9 @@ class View:
     """One artifact as inference compares it.
 
     `grain` is the coarsest float type that holds all its values. `schemes` are those by which
-    tensors are packed, decoded or not. `age`, where it is set, is a family and a place in it, the
-    oldest first. `blend` is set of adapters made of others.
+    tensors are packed, decoded or not; `sealed` tells that codes of some were not decoded. `age`,
+    where it is set, is a family and a place in it, the oldest first. `blend` is set of adapters
+    made of others.
     """
 
     subject: Subject
@@ -76,6 +79,7 @@ class View:
     cast_digest: bytes | None
     invariants: Invariants | None = None
     schemes: tuple[str, ...] = ()
+    sealed: bool = False
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     age: tuple[int, int] | None = None
     blend: bool = False
@@ -130,6 +134,7 @@ def open_view(subject: Subject) -> View:
         cast_digest=print_.cast_digest,
         invariants=print_.invariants,
         schemes=tuple(sorted(schemes)),
+        sealed=any(t.quant and t.dtype not in _DECODED for t in print_.tensors),
     )
     view.shapes = Counter(t.shape for t in tensors)
     return view
