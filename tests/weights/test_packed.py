@@ -134,6 +134,14 @@ def test_torch_checkpoints_are_decoded_too() -> None:
     assert_decoded(open_one("m.bin", held.getvalue()), want, "gptq-4")
 
 
+def test_companions_may_lie_in_other_shards() -> None:
+    tensors, want = gptq(normal(64, 96), act_order=True)
+    names = [f"model-0000{n}-of-00004.safetensors" for n in (1, 2, 3, 4)]
+    shards = zip(names, tensors.items(), strict=True)
+    repo = Repo({file: save({f"l.{name}": tensor}) for file, (name, tensor) in shards})
+    assert_decoded(repo.open(), want, "gptq-4")
+
+
 def test_nan_scales_decode_to_nan() -> None:
     tensors, want = awq(normal(32, 64))
     tensors["scales"][1, 5] = float("nan")
