@@ -6,12 +6,10 @@ from collections.abc import Iterable, Sequence
 from lineage.domain.derivation import SHOWN, Derivation, EvidenceKind, Relation, Status
 from lineage.domain.revision import Coverage, Kind, Revision
 from lineage.graph.store import Store
+from lineage.weights.packed import ACROSS
 
 WEAK = 0.9
 """Score of a replay below which more values may tell."""
-
-WHOLE_ONLY = ("gptq", "awq", "mxfp4")
-"""Schemes whose numbers lie across the rows of their codes: no sample decodes them."""
 
 MEASURED = frozenset({EvidenceKind.PROBE, EvidenceKind.SKETCH, EvidenceKind.REPLAY})
 
@@ -65,11 +63,11 @@ def _open(edge: Derivation) -> str | None:
 
 
 def _sealed(revision: Revision) -> bool:
-    """Tell whether most of what was sampled is packed as `WHOLE_ONLY` says."""
+    """Tell whether most of what was sampled is packed as `ACROSS` says."""
     counts = [pair for a in revision.artifacts for pair in a.dtypes.items()]
     # What is counted of them are words and bytes, of some eight codes or two each.
-    sealed = sum(8 * n for label, n in counts if label.startswith(WHOLE_ONLY))
-    return sealed > sum(n for label, n in counts if not label.startswith(WHOLE_ONLY))
+    sealed = sum(8 * n for label, n in counts if label.startswith(ACROSS))
+    return sealed > sum(n for label, n in counts if not label.startswith(ACROSS))
 
 
 def _alone(revisions: dict[str, Revision], names: Iterable[str]) -> Sequence[str]:

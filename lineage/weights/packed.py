@@ -13,7 +13,7 @@ from lineage.domain.revision import Coverage
 from lineage.hub.blob import Blob
 from lineage.weights.base import Entry
 from lineage.weights.bnb import decode_four_bits, decode_int8
-from lineage.weights.decoded import InOrder, Made
+from lineage.weights.decoded import Made
 from lineage.weights.dtype import DType
 from lineage.weights.gptq import decode_groups
 from lineage.weights.mxfp4 import decode_experts
@@ -34,24 +34,29 @@ class Scheme:
     """How a scheme is decoded.
 
     `small` names the companions whose values must be known before, `{}` standing for the tensor's
-    own name, and `{stem}` for that without its last part.
+    own name, and `{stem}` for that without its last part. `across` tells that numbers lie across
+    the rows of their codes, so that a run of them takes ranges all over the tensor.
     """
 
     decode: Decoder
     small: tuple[str, ...] = ()
+    across: bool = False
 
 
 _SCHEMES = {
-    "gptq": Scheme(decode_groups, ("{stem}.g_idx",)),
-    "awq": Scheme(decode_groups, ("{stem}.g_idx",)),
+    "gptq": Scheme(decode_groups, ("{stem}.g_idx",), across=True),
+    "awq": Scheme(decode_groups, ("{stem}.g_idx",), across=True),
     "bnb-nf4": Scheme(decode_four_bits, ("{}.quant_state.bitsandbytes__nf4",)),
     "bnb-fp4": Scheme(decode_four_bits, ("{}.quant_state.bitsandbytes__fp4",)),
     "bnb-int8": Scheme(decode_int8, ("{stem}.weight_format",)),
     "fp8-scaled": Scheme(decode_scaled),
     "int8-scaled": Scheme(decode_scaled),
-    "mxfp4": Scheme(decode_experts),
+    "mxfp4": Scheme(decode_experts, across=True),
     "ct-int": Scheme(decode_words, ("{stem}.weight_shape", "{stem}.weight_g_idx")),
 }  # fmt: skip
+
+ACROSS = tuple(name for name, scheme in _SCHEMES.items() if scheme.across)
+"""Schemes that no sample decodes."""
 
 
 def read_packed(entries: Sequence[Entry], coverage: Coverage = Coverage.FULL) -> list[Entry]:
@@ -62,22 +67,28 @@ def read_packed(entries: Sequence[Entry], coverage: Coverage = Coverage.FULL) ->
     files raise, no error where packed tensors and companions do not agree.
     """
     labelled = label_packed(entries)
-    if coverage is Coverage.NONE:
-        return labelled
     by_name = {e.info.name: e for e in labelled}
     made: dict[str, Made] = {}  # by the name it gets: two could ask for one
-    for batch in _batches([e for e in labelled if _scheme_of(e)], by_name):
+    for batch in _batches([e for e in labelled if _wanted(e, coverage)], by_name):
         smalls = _read_smalls(batch, by_name)
         for entry in batch:
             scheme = _scheme_of(entry)
             found = scheme.decode(entry, by_name, smalls) if scheme else None
-            if found and (coverage is Coverage.FULL or isinstance(found.entry.region, InOrder)):
+            if found:
                 name = found.entry.info.name
                 if name not in by_name or name in found.instead:
                     made.setdefault(name, found)
     gone = {name for found in made.values() for name in found.instead}
     kept = [e for e in labelled if e.info.name not in gone]
     return kept + [found.entry for found in made.values()]
+
+
+def _wanted(entry: Entry, coverage: Coverage) -> bool:
+    """Tell whether a tensor is to be decoded where so much will be read."""
+    scheme = _scheme_of(entry)
+    if scheme is None or coverage is Coverage.NONE:
+        return False
+    return coverage is Coverage.FULL or not scheme.across
 
 
 def _scheme_of(entry: Entry) -> Scheme | None:
