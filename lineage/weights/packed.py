@@ -15,6 +15,7 @@ from lineage.weights.base import Entry
 from lineage.weights.bnb import decode_four_bits, decode_int8
 from lineage.weights.decoded import Made
 from lineage.weights.dtype import DType
+from lineage.weights.fp4 import decode_fp4
 from lineage.weights.gptq import decode_groups
 from lineage.weights.mxfp4 import decode_experts
 from lineage.weights.reader import TensorInfo
@@ -52,6 +53,8 @@ _SCHEMES = {
     "fp8-scaled": Scheme(decode_scaled),
     "int8-scaled": Scheme(decode_scaled),
     "mxfp4": Scheme(decode_experts, across=True),
+    "nvfp4": Scheme(decode_fp4),
+    "ct-mxfp4": Scheme(decode_fp4),
     "ct-int": Scheme(decode_words, ("{stem}.weight_shape", "{stem}.weight_g_idx")),
 }  # fmt: skip
 
@@ -160,6 +163,11 @@ def _scheme(info: TensorInfo, infos: Mapping[str, TensorInfo]) -> str | None:
         scheme = "int8-scaled"
     elif info.dtype is DType.I32 and name.endswith(".weight_packed"):
         stem, scheme = name.removesuffix("_packed"), "ct-int"
+    elif info.dtype is DType.U8 and name.endswith((".weight", ".weight_packed")):
+        stem = name.removesuffix("_packed")
+        scales = infos.get(f"{stem}_scale")
+        eights = scales is not None and scales.dtype is DType.F8_E4M3
+        scheme = "nvfp4" if eights else "ct-mxfp4" if stem != name else None
     elif info.dtype is DType.U8 and name.endswith("_blocks"):
         stem, scheme, ends = name.removesuffix("_blocks"), "mxfp4", ("_scales",)
     return scheme if any(stem + end in infos for end in ends) else None

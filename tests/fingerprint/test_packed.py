@@ -105,7 +105,7 @@ def test_no_spoiled_companion_loses_a_model() -> None:
             {"w_blocks": torch.zeros(2, 8, 2, 16).byte(), "w_scales": torch.zeros(2, 8, 2).byte()},
         )
     ]  # fmt: skip
-    good += [bitsandbytes(), sample("compressed_tensors")]
+    good += [bitsandbytes(), sample("compressed_tensors"), sample("compressed_tensors_fp4")]
     chance = random.Random(0)
     for turn in range(160):
         tensors = spoiled(good[turn % len(good)], chance)

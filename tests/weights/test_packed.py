@@ -196,6 +196,28 @@ def test_compressed_integers_in_the_order_of_activations() -> None:
     assert by_name(opened(lying))["l.weight_packed"].quant == "ct-int"
 
 
+def test_nvfp4_of_modelopt_multiplies_by_its_second_scale() -> None:
+    codes = torch.arange(12 * 32, dtype=torch.int64).reshape(12, 32).remainder(256).byte()
+    scales = (normal(12, 4).abs() * 4000).to(torch.float8_e4m3fn)
+    other = torch.tensor(0.0031)
+    half = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    table = torch.cat([half, -half])
+    numbers = torch.stack([table[(codes & 15).long()], table[(codes >> 4).long()]], -1)
+    steps = (scales.float() * other)[..., None]
+    want = (numbers.reshape(12, 4, 16) * steps).reshape(12, 64).bfloat16()
+    tensors = {"weight": codes, "weight_scale": scales, "weight_scale_2": other}
+    reader = opened(tensors | {"input_scale": torch.ones(())})
+    assert_decoded(reader, want, "nvfp4")
+    assert set(by_name(reader)) == {"l.weight", "l.input_scale"}
+    for change in (
+        {"weight_scale_2": torch.ones(2)},
+        {"weight_scale": scales[:, :3].contiguous()},
+        {"weight_scale": scales[:11].contiguous()},
+    ):
+        infos = by_name(opened(tensors | change))
+        assert (infos["l.weight"].dtype, infos["l.weight"].quant) == (DType.U8, "nvfp4")
+
+
 def test_mxfp4_experts_lie_as_transformers_keeps_them() -> None:
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 256, (3, 48, 2, 16), dtype=np.uint8)
