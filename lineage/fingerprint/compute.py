@@ -49,9 +49,10 @@ def fingerprint(
 
     The result depends on the tensors, their names and the file's metadata alone, not on `threads`
     (default: the processors this process may use, at most 16) or `chunk_bytes`. `on_bytes` is told
-    of bytes as they are read, from one thread at a time. With `Coverage.SAMPLE` only the probe's
-    ranges of tensors are read, and of an adapter its factors; with `Coverage.NONE` nothing but the
-    headers. Memory: some 15 MiB a thread, and the fingerprint.
+    of bytes as they are read (of packed tensors decoded ones), from one thread at a time. With
+    `Coverage.SAMPLE` only the probe's ranges of tensors are read, and of an adapter its factors;
+    with `Coverage.NONE` nothing but the headers. Memory: some 15 MiB a thread, of large packed
+    matrices up to 128 MiB more, and the fingerprint.
 
     Raises what the reader raises, and FingerprintError where tensors are not what their headers
     say.

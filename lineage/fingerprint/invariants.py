@@ -66,8 +66,8 @@ class Projector:
             torch.mm(self._frame, self._part, out=self._out[:, first:after])
 
     def result(self) -> Floats:
-        """Return what the frame's vectors make of the matrix, (m, r)."""
-        return np.ascontiguousarray(self._out.T.double().numpy())
+        """Return what the frame's vectors make of the matrix, (m, r), all finite."""
+        return np.ascontiguousarray(torch.nan_to_num(self._out).T.double().numpy())
 
 
 class InvariantsPlan:

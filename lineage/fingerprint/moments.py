@@ -13,6 +13,9 @@ STRIDE = 16
 LOOK = 1 << 16
 """Values looked at closely in such a block; all of them in tensors of up to two blocks."""
 
+_LARGE = 1e7
+"""Fourth powers of larger values, summed, may be beyond float32."""
+
 NO_STATS = Stats(nan, nan, nan, nan, nan, nan, nan)
 
 
@@ -54,11 +57,13 @@ class Moments:
     def _look(self, block: torch.Tensor) -> None:
         if self._stride > 1:
             block = block[:LOOK]
+        low, high = torch.aminmax(block)
+        self._low, self._high = min(self._low, low.item()), max(self._high, high.item())
+        if max(-self._low, self._high) > _LARGE:
+            block = block.double()
         if self._seen == 0:
             # Moments about a value near the mean: those about zero would cancel.
             self._shift = block.mean().item()
-        low, high = torch.aminmax(block)
-        self._low, self._high = min(self._low, low.item()), max(self._high, high.item())
         off = block - self._shift
         second = off * off
         parts = (off.sum(), second.sum(), torch.dot(second, off), torch.dot(second, second))

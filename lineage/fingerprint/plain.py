@@ -60,7 +60,8 @@ class Plainness:
     def add(self, block: _Block, start: int) -> None:
         """Look at the consecutive values from index `start`."""
         if self._tests:
-            self._tests = [test for test in self._tests if test(block, start)]
+            with np.errstate(over="ignore", invalid="ignore"):  # values near float32's end
+                self._tests = [test for test in self._tests if test(block, start)]
 
     @property
     def informative(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from lineage.fingerprint.moments import NO_STATS, Moments, Squares
 from lineage.fingerprint.plain import Plainness
 from lineage.fingerprint.probe import probe_runs
-from lineage.fingerprint.tensor import values_shape
+from lineage.fingerprint.tensor import SKETCHED, values_shape
 from lineage.fingerprint.torchside import TORCH_TYPES, as_tensor
 from lineage.fingerprint.types import Stats, TensorPrint
 from lineage.weights.dtype import DType
@@ -60,7 +60,8 @@ def _print(info: TensorInfo, probe: bytes) -> TensorPrint:
         values = as_tensor(probe, dtype).to(torch.float32)
         values = torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
         informative = _informative(info, shape, values)
-        stats = _stats(values, prod(shape))
+        if info.dtype in SKETCHED:  # else these are no weights: indices, words of packed codes
+            stats = _stats(values, prod(shape))
     return TensorPrint(
         name=info.name, dtype=info.dtype, shape=tuple(info.shape), values_shape=tuple(shape),
         quant=info.quant, nbytes=info.nbytes, informative=informative, digest=None,

@@ -114,7 +114,14 @@ class Sketcher:
         )
 
     def result(self) -> npt.NDArray[np.float32]:
-        """Return the sketch: (k, k) of a matrix, (k*k,) of a vector."""
+        """Return the sketch: (k, k) of a matrix, (k*k,) of a vector.
+
+        Finite, whatever sums were beyond float32: values near its end are damage, not weights.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.nan_to_num(self._result())
+
+    def _result(self) -> npt.NDArray[np.float32]:
         if self._wide:
             return self._folded.astype(np.float32)
         total, left = self._sum, 1 if self._vector else SKETCH_K

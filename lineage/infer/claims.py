@@ -267,9 +267,12 @@ def _unrelated(parent: View, child: View) -> Evidence | None:
 
 
 def _wrong_base(parent: View, child: View) -> Evidence | None:
-    """Return evidence against an adapter's base: a change that fits none of its tensors."""
+    """Return evidence against an adapter's base: a change that fits none of its tensors.
+
+    A base whose codes were not decoded, as of a sample of GPTQ, hides the shapes that count.
+    """
     shapes: Mapping[tuple[int, ...], int] = parent.shapes
-    if not child.deltas or not parent.tensors:
+    if not child.deltas or not parent.tensors or parent.sealed:
         return None
     fits = sum(d.shape in shapes or d.shape[::-1] in shapes for d in child.deltas)
     if fits:

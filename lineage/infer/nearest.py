@@ -148,7 +148,6 @@ def quantized_link(family: Family, parent: int, child: int) -> Explanation:
     """Explain a quantised child by the model nearest to it: a grid's errors have no direction."""
     p, c = family.views[parent], family.views[child]
     cosine, count = cosine_to(family, parent, child)
-    schemes = sorted({t.quant for t in c.tensors if t.quant})
     return Explanation(
         child=c.id,
         relation=Relation.QUANTIZED,
@@ -156,7 +155,7 @@ def quantized_link(family: Family, parent: int, child: int) -> Explanation:
         kind=EvidenceKind.PROBE,
         score=max(0.0, cosine),
         p_value=p_of_cosine(cosine, count, len(family.views)),
-        method=", ".join(schemes) or None,
+        method=", ".join(c.schemes) or None,
         where=f"{p.subject.artifact} -> {c.subject.artifact}",
         artifact=c.subject.artifact,
         detail={"cosine": round(cosine, 6), "time": time_note(p, c)},

@@ -30,8 +30,10 @@ _MERGED = {
     DType.F64: "float64", DType.F32: "float32", DType.F16: "float16", DType.BF16: "bfloat16",
 }  # fmt: skip
 
+_DECODED = {DType.QUANT, DType.F16, DType.BF16, DType.F32}
+
 INT8 = "int8"
-"""Scheme of matrices stored as bare 8-bit integers, their scales beside them."""
+"""Scheme of matrices that are read as 8-bit integers, their scales beside them or unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,10 @@ class Tensor:
 class View:
     """One artifact as inference compares it.
 
-    `grain` is the coarsest float type that holds all its values. `age`, where it is set, is a
-    family and a place in it, the oldest first. `blend` is set of adapters made of others.
+    `grain` is the coarsest float type that holds all its values. `schemes` are those by which
+    tensors are packed, decoded or not; `sealed` tells that codes of some were not decoded. `age`,
+    where it is set, is a family and a place in it, the oldest first. `blend` is set of adapters
+    made of others.
     """
 
     subject: Subject
@@ -74,6 +78,8 @@ class View:
     model_digest: bytes | None
     cast_digest: bytes | None
     invariants: Invariants | None = None
+    schemes: tuple[str, ...] = ()
+    sealed: bool = False
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     age: tuple[int, int] | None = None
     blend: bool = False
@@ -117,15 +123,18 @@ def open_view(subject: Subject) -> View:
     """Load a subject's fingerprint and keep what comparison needs."""
     print_ = subject.load()
     tensors = [t for t in (_open_tensor(p) for p in print_.tensors) if t is not None]
+    schemes = {t.quant for t in print_.tensors if t.quant} | {t.quant for t in tensors if t.quant}
     view = View(
         subject=subject,
         coverage=print_.coverage,
         tensors=tensors,
         deltas=print_.deltas,
-        grain=grain_of([t.probe for t in tensors], quant=any(t.quant for t in tensors)),
+        grain=grain_of([t.probe for t in tensors], quant=bool(schemes)),
         model_digest=print_.model_digest,
         cast_digest=print_.cast_digest,
         invariants=print_.invariants,
+        schemes=tuple(sorted(schemes)),
+        sealed=any(t.quant and t.dtype not in _DECODED for t in print_.tensors),
     )
     view.shapes = Counter(t.shape for t in tensors)
     return view
@@ -134,7 +143,7 @@ def open_view(subject: Subject) -> View:
 def _open_tensor(tensor: TensorPrint) -> Tensor | None:
     if not tensor.informative:
         return None
-    levels = tensor.dtype is DType.I8 and tensor.quant is None
+    levels = tensor.dtype is DType.I8
     if levels and len(tensor.values_shape) < 2:
         return None
     values = decode_probe(tensor)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from lineage.domain.derivation import SHOWN, Derivation, EvidenceKind, Relation, Status
 from lineage.domain.revision import Coverage, Kind, Revision
 from lineage.graph.store import Store
+from lineage.weights.packed import ACROSS
 
 WEAK = 0.9
 """Score of a replay below which more values may tell."""
@@ -17,9 +18,9 @@ def undecided(store: Store) -> dict[str, str]:
     """Return the sampled revisions that should be read whole, each with the reason, sorted.
 
     Those are children for which several explanations or a weak one remain, with the parents in
-    question; copies that are equal only as far as sampled; claims that a sample contradicts; and
-    models without relatives of which another has the size: a laundered copy shows in invariants
-    alone, which take all weights.
+    question; copies that are equal only as far as sampled; claims that a sample contradicts; models
+    most of whose weights are packed as no sample decodes them; and models without relatives of
+    which another has the size: a laundered copy shows in invariants alone, which take all weights.
     """
     revisions = {r.id: r for r in store.all_revisions()}
     sampled = {i for i, r in revisions.items() if _coverage(r) is Coverage.SAMPLE}
@@ -38,6 +39,9 @@ def undecided(store: Store) -> dict[str, str]:
                 others = [p for a in edge.alternatives for p in a.parents]
                 for name in (child, edge.parent, *others):
                     reasons.setdefault(name, reason)
+    for name in sampled:
+        if _sealed(revisions[name]):
+            reasons.setdefault(name, "most of its weights are packed so that no sample shows them")
     for name in _alone(revisions, sampled - related):
         reasons.setdefault(name, "no relative found; a laundered copy would show in all weights")
     return {name: reasons[name] for name in sorted(reasons) if name in sampled}
@@ -56,6 +60,14 @@ def _open(edge: Derivation) -> str | None:
     if replays and max(replays) < WEAK:
         return "no explanation is exact"
     return None
+
+
+def _sealed(revision: Revision) -> bool:
+    """Tell whether most of what was sampled is packed as `ACROSS` says."""
+    counts = [pair for a in revision.artifacts for pair in a.dtypes.items()]
+    # What is counted of them are words and bytes, of some eight codes or two each.
+    sealed = sum(8 * n for label, n in counts if label.startswith(ACROSS))
+    return sealed > sum(n for label, n in counts if not label.startswith(ACROSS))
 
 
 def _alone(revisions: dict[str, Revision], names: Iterable[str]) -> Sequence[str]:

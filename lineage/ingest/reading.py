@@ -22,12 +22,16 @@ from lineage.hub.source import Listing, Snapshot, Source
 from lineage.ingest.events import Problem
 from lineage.ingest.tensors import telling_digests
 from lineage.ingest.vault import Vault
+from lineage.weights.dtype import DType
 from lineage.weights.layout import ArtifactSpec, group
 from lineage.weights.open import open_reader
 
 _SMALL = 4 << 20  # a weight file's neighbours (adapter_config.json, …) are never larger
 
 _COVERAGE = {"full": Coverage.FULL, "sample": Coverage.SAMPLE, "none": Coverage.NONE}
+_DECODED = {"decoded": 1}
+"""Belongs to the key under which packed weights are noted: raised where they decode to others."""
+
 REFUSALS = {  # reasons of a source that say what a repo is, not what went wrong
     "gated": State.GATED,
     "private": State.PRIVATE,
@@ -176,32 +180,40 @@ class _Reading:
             return self._broken(plain, spec.problem)
         key = self._seen_key(spec)
         try:
-            address = self._seen(key) or self._measure(spec, key)
+            address, made = self._seen(key) or self._measure(spec, key)
         except WeightFormatError as error:
             return self._broken(plain, str(error))
-        made = loads(self._vault.get(address))
         self._tensors |= telling_digests(made)
         revision = self._snapshot.revision
         found = from_metadata(revision.repo, made.format, spec.name, made.metadata)
         self._claims.extend(self._source.settle(revision, found))
         return plain.model_copy(update=_facts(made) | {"fingerprint": address})
 
-    def _measure(self, spec: ArtifactSpec, key: dict[str, Any] | None) -> str:
-        """Fingerprint one artifact; return the address of the file."""
-        reader = open_reader(spec, self._blob, self._text)
+    def _measure(self, spec: ArtifactSpec, key: dict[str, Any] | None) -> tuple[str, Fingerprint]:
+        """Fingerprint one artifact; return the address of the file, and what was read back."""
+        reader = open_reader(spec, self._blob, self._text, self._coverage)
         try:
             address = self._vault.put(dumps(fingerprint(reader, self._coverage)))
         finally:
             reader.close()
+        made = loads(self._vault.get(address))
         if key:
-            self._vault.note(key, {"fingerprint": address})
-        return address
+            self._vault.note(key | _DECODED if _packed(made) else key, {"fingerprint": address})
+        return address, made
 
-    def _seen(self, key: dict[str, Any] | None) -> str | None:
-        """Return the address of a fingerprint that was made of these very bytes before."""
-        noted = self._vault.noted(key) if key else None
-        address = noted.get("fingerprint") if noted else None
-        return address if isinstance(address, str) and self._vault.has(address) else None
+    def _seen(self, key: dict[str, Any] | None) -> tuple[str, Fingerprint] | None:
+        """Return a fingerprint that was made of these very bytes before, and its address.
+
+        One of packed weights made before these were decoded does not count: it is read again.
+        """
+        for asked in (key | _DECODED, key) if key else ():
+            noted = self._vault.noted(asked)
+            address = noted.get("fingerprint") if noted else None
+            if isinstance(address, str) and self._vault.has(address):
+                made = loads(self._vault.get(address))
+                if asked is not key or not _packed(made):
+                    return address, made
+        return None
 
     def _seen_key(self, spec: ArtifactSpec) -> dict[str, Any] | None:
         """Return what identifies these bytes, None where the listing gives no hashes.
@@ -237,6 +249,11 @@ class _Reading:
             return bytes(blob.read(0, file.size))
         finally:
             blob.close()
+
+
+def _packed(made: Fingerprint) -> bool:
+    """Tell whether any tensor is packed otherwise than its container packs it."""
+    return any(t.quant and t.dtype is not DType.QUANT for t in made.tensors)
 
 
 def _facts(made: Fingerprint) -> dict[str, Any]:

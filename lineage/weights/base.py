@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,19 @@ class Region(Protocol):
 
     def ranges(self, offset: int, length: int) -> list[tuple[int, int]]:
         """Return the ranges of the file whose bytes, joined, are `length` bytes from `offset`."""
+        ...
+
+
+@runtime_checkable
+class DecodedRegion(Protocol):
+    """A region whose bytes are made of others: `stream` is a `Region`'s, ranges are read apart."""
+
+    def needs(self, offset: int, length: int) -> list[tuple[Blob, int, int]]:
+        """Return the ranges of files that `length` bytes from `offset` are made of."""
+        ...
+
+    def make(self, offset: int, length: int, raws: Sequence[bytes]) -> bytes:
+        """Return `length` bytes from `offset`; `raws` are those of `needs`, in order."""
         ...
 
 
@@ -121,26 +134,51 @@ class ContainerReader:
         """
         asked: dict[int, list[tuple[int, int]]] = defaultdict(list)
         blobs: dict[int, Blob] = {}
-        plan: list[list[tuple[int, int, int]]] = []
+        plan: list[list[_Piece]] = []
         for tensor, runs in wanted:
-            entry = self._entries[tensor.name]
-            blob = entry.region.blob
-            blobs[id(blob)] = blob
-            ranges = asked[id(blob)]
             row = []
             for start, count in runs:
-                offset, length = _byte_run(entry, start, count)
-                first = len(ranges)
-                ranges.extend(entry.region.ranges(offset, length) if length else [])
-                row.append((id(blob), first, len(ranges)))
+                piece = _piece(self._entries[tensor.name], start, count)
+                for blob, at, size in piece.needs:
+                    blobs[id(blob)] = blob
+                    asked[id(blob)].append((at, size))
+                row.append(piece)
             plan.append(row)
-        got = {key: blobs[key].read_ranges(ranges) for key, ranges in asked.items()}
-        return [[b"".join(got[key][a:b]) for key, a, b in row] for row in plan]
+        got = {key: iter(blobs[key].read_ranges(ranges)) for key, ranges in asked.items()}
+        return [
+            [piece.made([next(got[id(blob)]) for blob, _, _ in piece.needs]) for piece in row]
+            for row in plan
+        ]
 
     def close(self) -> None:
         """Let go of the files."""
         for blob in self._blobs:
             blob.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One run of bytes of a tensor, and the ranges of files that make it."""
+
+    region: Region
+    offset: int
+    length: int
+    needs: list[tuple[Blob, int, int]]
+
+    def made(self, raws: Sequence[bytes]) -> bytes:
+        if isinstance(self.region, DecodedRegion) and self.length:
+            return self.region.make(self.offset, self.length, raws)
+        return b"".join(raws)
+
+
+def _piece(entry: Entry, start: int, count: int) -> _Piece:
+    offset, length = _byte_run(entry, start, count)
+    region, needs = entry.region, []
+    if isinstance(region, DecodedRegion):
+        needs = region.needs(offset, length) if length else []
+    elif length:
+        needs = [(region.blob, at, size) for at, size in region.ranges(offset, length)]
+    return _Piece(region, offset, length, needs)
 
 
 def _byte_run(entry: Entry, start: int, count: int) -> tuple[int, int]:

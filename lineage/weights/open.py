@@ -6,10 +6,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from lineage.domain.errors import UnsupportedWeightsError, WeightFormatError
-from lineage.domain.revision import FileInfo
+from lineage.domain.revision import Coverage, FileInfo
 from lineage.hub.blob import Blob
 from lineage.weights.adapters import wrap_adapter
-from lineage.weights.base import ContainerReader
 from lineage.weights.gguf import open_gguf
 from lineage.weights.layout import ArtifactSpec
 from lineage.weights.reader import WeightReader
@@ -24,13 +23,16 @@ def open_reader(
     spec: ArtifactSpec,
     blob: Callable[[FileInfo], Blob],
     texts: Callable[[str], bytes | None],
+    coverage: Coverage = Coverage.FULL,
 ) -> WeightReader:
     """Open the weights of one artifact.
 
     `blob` opens one file, `texts` returns a small file of the same repository by its path (shard
-    index, adapter_config.json) or None. The reader owns the blobs and closes them. Raises
-    WeightFormatError naming the file where it is not what it says, is damaged, or shards are
-    missing; UnsupportedWeightsError where it is sound but not readable; SourceError from the blobs.
+    index, adapter_config.json) or None. `coverage` is how much will be read of the artifact: what
+    quantizers packed is decoded as far as that is worth it, see `read_packed`. The reader owns the
+    blobs and closes them. Raises WeightFormatError naming the file where it is not what it says, is
+    damaged, or shards are missing; UnsupportedWeightsError where it is sound but not readable;
+    SourceError from the blobs.
     """
     if spec.problem:
         raise WeightFormatError(
@@ -41,45 +43,29 @@ def open_reader(
         for file in spec.files:
             blobs.append(blob(file))
             opened.callback(blobs[-1].close)
-        reader = _open(spec, blobs, texts)
+        reader = _open(spec, blobs, texts, coverage)
         opened.pop_all()  # from here on they are the reader's
         return reader
 
 
 def _open(
-    spec: ArtifactSpec, blobs: Sequence[Blob], texts: Callable[[str], bytes | None]
+    spec: ArtifactSpec,
+    blobs: Sequence[Blob],
+    texts: Callable[[str], bytes | None],
+    coverage: Coverage,
 ) -> WeightReader:
     formats = {sniff(b, spec.format) for b in blobs}
     if len(formats) != 1:
         raise WeightFormatError(
             f"{spec.name} has shards of different formats: {', '.join(sorted(formats))}"
         )
-    reader = _OPENERS[formats.pop()](spec, blobs, texts)
+    kind = formats.pop()
+    if kind == "safetensors":
+        reader = open_safetensors(blobs, _weight_map(spec, texts), coverage)
+    else:
+        reader = open_torch(blobs, coverage) if kind == "torch" else open_gguf(blobs)
     config = small_json(texts(spec.config) if spec.config else None)
     return wrap_adapter(reader, config) or reader
-
-
-def _safetensors(
-    spec: ArtifactSpec, blobs: Sequence[Blob], texts: Callable[[str], bytes | None]
-) -> ContainerReader:
-    return open_safetensors(blobs, _weight_map(spec, texts))
-
-
-def _torch(
-    _spec: ArtifactSpec, blobs: Sequence[Blob], _texts: Callable[[str], bytes | None]
-) -> ContainerReader:
-    return open_torch(blobs)
-
-
-def _gguf(
-    _spec: ArtifactSpec, blobs: Sequence[Blob], _texts: Callable[[str], bytes | None]
-) -> ContainerReader:
-    return open_gguf(blobs)
-
-
-_OPENERS: dict[
-    str, Callable[[ArtifactSpec, Sequence[Blob], Callable[[str], bytes | None]], ContainerReader]
-] = {"safetensors": _safetensors, "torch": _torch, "gguf": _gguf}
 
 
 def _weight_map(spec: ArtifactSpec, texts: Callable[[str], bytes | None]) -> dict[str, str] | None:

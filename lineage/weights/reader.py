@@ -18,11 +18,13 @@ class TensorInfo:
 
     `name` is the tensor's own, `shape` as stored, `nbytes` what it takes in the file. `dtype` is
     the stored element type; `quant` names the scheme (`Q4_0`, `gptq-4`, …) of packed bytes and
-    `values_shape` then the shape of the numbers they hold, else it equals `shape`.
+    `values_shape` then the shape of the numbers they hold, else it equals `shape`. A tensor that a
+    reader decodes from several stored ones is described as if it were stored as it decodes.
 
     With dtype `QUANT` elements are the numbers packed inside, counted in `values_shape`, `block` of
     them to a block, and `WeightReader.values` decodes them. A `quant` beside an ordinary dtype is
-    only a label: the elements are the stored integers or floats, to be read like any others.
+    only a label: the elements are integers or floats, to be read like any others. Floats wider than
+    8 bits are decoded numbers, others the codes as stored.
     """
 
     name: str
@@ -107,7 +109,7 @@ class WeightReader(Protocol):
         ...
 
     def chunks(self, tensor: TensorInfo, chunk_bytes: int) -> Iterator[Chunk]:
-        """Yield the stored bytes of `tensor` in order, at most about `chunk_bytes` each.
+        """Yield the bytes of `tensor` in order, as stored or decoded, about `chunk_bytes` at most.
 
         Different tensors may be read from several threads at once.
         """

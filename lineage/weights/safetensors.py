@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from lineage.domain.errors import UnsupportedWeightsError, WeightFormatError
+from lineage.domain.revision import Coverage
 from lineage.hub.blob import Blob
 from lineage.weights.base import MAX_TENSORS, ContainerReader, Entry, Span, numel
 from lineage.weights.dtype import DType
-from lineage.weights.packed import label_packed
+from lineage.weights.packed import read_packed
 from lineage.weights.reader import TensorInfo
 from lineage.weights.roles import role_of
 
@@ -34,12 +35,15 @@ _PACKED = {
 
 
 def open_safetensors(
-    blobs: Sequence[Blob], weight_map: Mapping[str, str] | None = None
+    blobs: Sequence[Blob],
+    weight_map: Mapping[str, str] | None = None,
+    coverage: Coverage = Coverage.FULL,
 ) -> ContainerReader:
     """Open the files of one safetensors shard set as one reader.
 
     `weight_map` is the index's map from tensor to file name: it settles which shard holds a tensor
-    that two of them name. Raises WeightFormatError for a header that does not describe its file
+    that two of them name. `coverage` is how much will be read: what quantizers packed is decoded as
+    far as that is worth it. Raises WeightFormatError for a header that does not describe its file
     exactly, and for a tensor in two shards that the index does not place.
     """
     merged: dict[str, tuple[Blob, Entry]] = {}
@@ -54,7 +58,7 @@ def open_safetensors(
                 if kept is not blob:
                     continue
             merged[name] = (blob, entry)
-    entries = label_packed([entry for _, entry in merged.values()])
+    entries = read_packed([entry for _, entry in merged.values()], coverage)
     return ContainerReader("safetensors", entries, metadata, blobs)
 
 

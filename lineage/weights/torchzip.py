@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, cast
 
 from lineage.domain.errors import UnsupportedWeightsError, WeightFormatError
+from lineage.domain.revision import Coverage
 from lineage.hub.blob import Blob
 from lineage.weights.base import MAX_TENSORS, ContainerReader, Entry, Region, Span, numel
-from lineage.weights.packed import label_packed
+from lineage.weights.packed import read_packed
 from lineage.weights.pickling import Opaque, Storage, StoredTensor, read_pickle
 from lineage.weights.reader import TensorInfo
 from lineage.weights.roles import role_of
@@ -34,12 +35,13 @@ _OWN = {"_parameters", "_buffers", "_modules"}  # of a pickled nn.Module
 Place = Callable[[Storage, int], tuple[Blob, int, int]]
 
 
-def open_torch(blobs: Sequence[Blob]) -> ContainerReader:
+def open_torch(blobs: Sequence[Blob], coverage: Coverage = Coverage.FULL) -> ContainerReader:
     """Open the files of one torch.save set as one reader.
 
     Tensors are found in nested dicts, lists and pickled modules and named by their path; a wrapper
     such as `state_dict` that all share is left out, optimizer states are skipped. Transposed,
-    sliced and shared storages are read as the row-major values that torch would show. Raises
+    sliced and shared storages are read as the row-major values that torch would show. `coverage` is
+    how much will be read: what quantizers packed is decoded as far as that is worth it. Raises
     WeightFormatError where a view leaves its storage or two shards hold one name.
     """
     merged: dict[str, Entry] = {}
@@ -56,7 +58,8 @@ def open_torch(blobs: Sequence[Blob]) -> ContainerReader:
             f"{blobs[0].name} holds no tensors that a state dict would hold",
             hint="It is a training state, a script or data, not weights.",
         )
-    return ContainerReader("torch", label_packed(list(merged.values())), {}, blobs)
+    entries = read_packed(list(merged.values()), coverage)
+    return ContainerReader("torch", entries, {}, blobs)
 
 
 def _read_zip(blob: Blob) -> list[Entry]:

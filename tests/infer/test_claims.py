@@ -1,5 +1,7 @@
 """Claims against weights: lies are told from true claims, and doubt contradicts nothing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,8 @@ from lineage.domain.claim import Claim, ClaimSource
 from lineage.domain.derivation import Relation, Status
 from lineage.infer.scan import scan
 from lineage.infer.types import Findings, Subject
-from tests.infer.families import model_print, subject
+from lineage.weights.dtype import DType
+from tests.infer.families import delta_print, model_print, subject
 from tests.infer.litter import Model, combine, make_base, tune
 
 
@@ -99,3 +102,26 @@ def test_experts_inside_a_larger_model_are_not_accused(models: dict[str, Model])
         )
     findings = scanned({**models, "moe": larger}, moe=claim("base", "tune0", "tune1"))
     assert contradicted(findings) == set()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_base_of_codes_that_no_one_decoded_is_not_accused(
+    models: dict[str, Model], sealed: bool
+) -> None:
+    """An adapter's change has the shape of no tensor: of codes that says nothing."""
+    whole = model_print(models["base"], full=False)
+    packed = tuple(
+        replace(t, quant="gptq-4" if sealed else None, dtype=DType.I32, informative=False)
+        if len(t.shape) == 2 and "embed" not in t.name
+        else t
+        for t in whole.tensors
+    )
+    change = delta_print("l.q_proj", torch.randn(4, 7), torch.randn(9, 4), 1.0)
+    adapter = replace(model_print({}), deltas=(change,))
+    findings = scan(
+        [
+            subject("base", replace(whole, tensors=packed), 0),
+            subject("adapter", adapter, 1, claim("base")),
+        ]
+    )
+    assert contradicted(findings) == (set() if sealed else {("base", "adapter")})

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from lineage.domain.errors import SourceError
-from lineage.domain.revision import FileInfo
+from lineage.domain.revision import Coverage, FileInfo
 from lineage.weights.layout import group
 from lineage.weights.open import open_reader
 from lineage.weights.reader import TensorInfo, WeightReader
@@ -51,9 +51,9 @@ class Repo:
         self.blobs[file.path] = BytesBlob(file.path, self.files[file.path])
         return self.blobs[file.path]
 
-    def open(self, name: str | None = None) -> WeightReader:
+    def open(self, name: str | None = None, coverage: Coverage = Coverage.FULL) -> WeightReader:
         [spec] = [s for s in self.specs if name in {None, s.name}]
-        return open_reader(spec, self.blob, self.files.get)
+        return open_reader(spec, self.blob, self.files.get, coverage)
 
 
 def open_one(name: str, data: bytes) -> WeightReader:
