@@ -10,7 +10,13 @@ import torch
 from blake3 import blake3
 
 from lineage.domain.revision import Coverage, Kind
-from lineage.fingerprint.types import DeltaPrint, Fingerprint, Invariants, TensorPrint
+from lineage.fingerprint.types import (
+    PROBE_SIZE,
+    DeltaPrint,
+    Fingerprint,
+    Invariants,
+    TensorPrint,
+)
 from lineage.infer.grain import Grain, grain_of
 from lineage.infer.types import Subject
 from lineage.weights.dtype import DType
@@ -63,7 +69,8 @@ class View:
     """One artifact as inference compares it.
 
     `grain` is the coarsest float type that holds all its values. `age`, where it is set, is a
-    family and a place in it, the oldest first. `blend` is set of adapters made of others.
+    family and a place in it, the oldest first. `blend` is set of adapters made of others. `packed`
+    tells that it has tensors of some size whose values nobody can read.
     """
 
     subject: Subject
@@ -77,6 +84,7 @@ class View:
     shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
     age: tuple[int, int] | None = None
     blend: bool = False
+    packed: bool = False
 
     @property
     def id(self) -> str:
@@ -128,7 +136,15 @@ def open_view(subject: Subject) -> View:
         invariants=print_.invariants,
     )
     view.shapes = Counter(t.shape for t in tensors)
+    view.packed = any(_sealed(t) for t in print_.tensors)
     return view
+
+
+def _sealed(tensor: TensorPrint) -> bool:
+    """Tell whether a tensor may be weights that were packed in a way that is not read."""
+    if tensor.dtype in (DType.BOOL, DType.I64) or math.prod(tensor.shape) < PROBE_SIZE:
+        return False
+    return tensor.probe_dtype not in _TORCH or not tensor.probe
 
 
 def _open_tensor(tensor: TensorPrint) -> Tensor | None:
