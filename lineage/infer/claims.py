@@ -153,11 +153,12 @@ class Judge:
                 kept[name] = others
                 continue
             trace = self._traces.find(source, name)
-            lenient = older or others or (dense and asked and trained and told)
+            handed_on = dense and (not asked or (trained and told))
             if trace is None or not (
                 trace.absent
-                or (lenient and trace.small)
-                or (dense and (trace.relearnt or (trace.faint and not asked)))
+                or ((older or others) and trace.small)
+                or (handed_on and trace.faint)
+                or (dense and trace.relearnt)
             ):
                 return None
             traces[name] = [round(trace.coefficient, 4), round(trace.width, 4)]

@@ -14,6 +14,7 @@ from lineage.infer.jointfit import joint_fit
 from lineage.infer.links import Explanation
 from lineage.infer.nearest import FOREIGN
 from lineage.infer.order import may_precede
+from lineage.infer.replayed import places
 from lineage.infer.untouched import Untouched
 from lineage.infer.views import View
 
@@ -42,8 +43,9 @@ quartiles of their coefficients are further apart than this share of the median.
 have up to three times their parent's change, quartiles within .15."""
 
 DENSE, FINEST = 0.92, 0.125
-"""Share of the smallest values of a matrix that training moves; merges that drop or trim leave more
-of them as they were. Such are that share of a matrix: large values round small steps away."""
+"""Share of the smallest values of a matrix, in rows that it moves, that training moves; merges that
+drop or trim leave more of them as they were. Such are that share of a matrix: large values round
+small steps away."""
 
 STILL = 0.02
 """Share of a matrix's smallest values, at most, that moved where it was frozen."""
@@ -188,8 +190,10 @@ class Traces:
                 continue
             here = slice(slot.start, slot.stop)
             a, b = family.values[child, here], family.values[base, here]
-            finest = b.abs() <= torch.quantile(b.abs(), FINEST)
-            share = float((a != b)[finest].float().mean())
+            row = torch.from_numpy(places(slot.shape, slot.size) // slot.shape[-1])
+            touched = torch.bincount(row, (a != b).float()) > 0
+            finest = (b.abs() <= torch.quantile(b.abs(), FINEST)) & touched[row]
+            share = float((a != b)[finest].float().mean()) if finest.any() else 0.0
             if share > STILL:
                 moved.append(share)
         return not moved or float(torch.tensor(moved).quantile(0.25)) >= DENSE
