@@ -1,19 +1,18 @@
 """Claims held against weights: which declared parents the weights contradict."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pydantic import JsonValue
 
 from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation
 from lineage.domain.ids import split_revision_id
-from lineage.infer.laundering import kin_by_invariants
 from lineage.infer.links import TOOL, Explanation
-from lineage.infer.match import likeness
+from lineage.infer.strangers import strangers
 from lineage.infer.traces import Traces
-from lineage.infer.untouched import DECISIVE
 from lineage.infer.views import View
+from lineage.infer.wrongbase import Bases
 
 SURE = 0.95
 """Score from which a copy is one, and a replay exact."""
@@ -21,15 +20,16 @@ SURE = 0.95
 PROVEN = 0.99
 """Score from which an exact replay leaves no place for a source that it does not name."""
 
+ROWS = 2
+"""Parts, at least, that training left as they were in an ancestor, and that the claimed parent had
+changed; one where there is little of its change besides."""
+
 SPARING = frozenset({"sce", "arcee_fusion"})
 """Methods that may leave so little of a source that an exact replay does without it, or what such
 a merge is then taken for."""
 
 EXACT_COPY = 0.99
 """Score from which a laundered copy has the invariants of its origin and of no model like it."""
-
-UNRELATED = 0.1
-"""Median cosine of raw matrices below which two models of one shape have nothing in common."""
 
 
 class Judge:
@@ -55,6 +55,7 @@ class Judge:
             self._links[link.child].append(link)
         self._near = _equals(links)
         self._traces = Traces(families, links)
+        self._bases = Bases(links, self._apart)
 
     def verdicts(self, child: View) -> list[Derivation]:
         """Return contradicted edges for those claims of `child` that its weights rule out."""
@@ -90,7 +91,8 @@ class Judge:
         if ancestors & self._near.get(parent.id, {parent.id}):
             return None
         if child.is_adapter:
-            return _wrong_base(parent, child)
+            found = self._bases.against(parent, child)
+            return None if found is None else _evidence(parent, child, found[0], None, found[1])
         if any(parent.id in a.parents for e in self._links[child.id] for a in e.alternatives):
             return None
         if self._home(parent.id) != self._home(child.id):
@@ -110,13 +112,20 @@ class Judge:
     def _strangers(self, parent: View, child: View) -> Evidence | None:
         """Return evidence against kinship of two families, laundered models by their origins."""
         ours, theirs = (self._models.get(self._undisguised(v.id)) for v in (child, parent))
-        if ours is None or theirs is None or kin_by_invariants(ours, theirs):
+        found = None if ours is None or theirs is None else strangers(ours, theirs)
+        if ours is None or theirs is None or found is None:
             return None
-        found = _unrelated(theirs, ours)
-        if found is None or (ours is child and theirs is parent):
-            return found
-        detail = {**found.detail, "compared": [ours.id, theirs.id]}
-        return found.model_copy(update={"detail": detail})
+        score, detail = found
+        if ours is not child or theirs is not parent:
+            detail |= {"compared": [ours.id, theirs.id]}
+        return _evidence(parent, child, score, None, detail)
+
+    def _apart(self, one: str, other: str) -> bool:
+        """Tell whether two models are of families that have nothing in common."""
+        a, b = self._models.get(one), self._models.get(other)
+        if a is None or b is None or self._home(one) == self._home(other):
+            return False
+        return self._strangers(a, b) is not None
 
     def _without(self, parent: View, child: View, *, trained: bool) -> Evidence | None:
         """Return evidence that neither the child nor any of its ancestors holds `parent`.
@@ -138,13 +147,19 @@ class Judge:
             asked = name == subject
             if self._exact(name, PROVEN) if asked else self._settled(name, source):
                 continue
-            others = self._traces.kept_of_others(source, name) if self._trained(name) else 0
-            if others >= DECISIVE:
+            dense = self._trained(name) and self._traces.dense(name)
+            others = self._traces.kept_of_others(source, name) if dense else 0
+            if others >= ROWS:
                 kept[name] = others
                 continue
             trace = self._traces.find(source, name)
-            lenient = not asked or older or (trained and told)
-            if trace is None or not (trace.absent or (lenient and trace.small)):
+            handed_on = dense and (not asked or (trained and told))
+            if trace is None or not (
+                trace.absent
+                or ((older or others) and trace.small)
+                or (handed_on and trace.faint)
+                or (dense and trace.relearnt)
+            ):
                 return None
             traces[name] = [round(trace.coefficient, 4), round(trace.width, 4)]
         detail: dict[str, JsonValue] = {
@@ -169,9 +184,13 @@ class Judge:
     def _exact(self, name: str, least: float) -> bool:
         """Tell whether a model is known as made of others, and replayed with `least` at least."""
         links = self._links.get(name, ())
-        return bool(links) and all(
-            e.kind is EvidenceKind.REPLAY and e.score >= least and e.method not in SPARING
-            for e in links
+        return (
+            bool(links)
+            and self._traces.covered(name)
+            and all(
+                e.kind is EvidenceKind.REPLAY and e.score >= least and e.method not in SPARING
+                for e in links
+            )
         )
 
     def _older(self, name: str, source: str) -> bool:
@@ -251,33 +270,6 @@ def _copied(link: Explanation) -> bool:
     same = (Relation.DUPLICATE, Relation.CONVERTED, Relation.PRUNED)
     least = EXACT_COPY if link.kind is EvidenceKind.INVARIANT else SURE
     return link.relation in same and len(link.parents) == 1 and link.score >= least
-
-
-def _unrelated(parent: View, child: View) -> Evidence | None:
-    """Return evidence against kinship, None where parts of the weights do agree."""
-    cosine, share = likeness(child.tensors, parent.tensors)
-    if cosine >= UNRELATED or share >= UNRELATED:
-        return None
-    detail: dict[str, JsonValue] = {
-        "why": "the weights have nothing in common",
-        "cosine": round(cosine, 4),
-        "matched": round(share, 4),
-    }
-    return _evidence(parent, child, 1 - max(cosine, 0.0), None, detail)
-
-
-def _wrong_base(parent: View, child: View) -> Evidence | None:
-    """Return evidence against an adapter's base: a change that fits none of its tensors.
-
-    A base whose codes were not decoded, as of a sample of GPTQ, hides the shapes that count.
-    """
-    shapes: Mapping[tuple[int, ...], int] = parent.shapes
-    if not child.deltas or not parent.tensors or parent.sealed:
-        return None
-    fits = sum(d.shape in shapes or d.shape[::-1] in shapes for d in child.deltas)
-    if fits:
-        return None
-    return _evidence(parent, child, 1.0, None, {"why": "no tensor has the shape of its changes"})
 
 
 def _evidence(

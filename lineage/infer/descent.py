@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lineage.infer.family import Family
 from lineage.infer.space import Space
 
 LOW, HIGH = 0.65, 1.4
@@ -76,13 +77,19 @@ class Inheritance:
 
 
 def inheritance(space: Space, child: int, parent: int, grand: int) -> Inheritance:
-    """Return the coefficients of (child - grand) on (parent - grand), tensor by tensor.
+    """Return the coefficients of (child - grand) on (parent - grand), tensor by tensor."""
+    slots = space.slots_of(child, [parent, grand])
+    return inherited(space.family, slots, child, parent, grand)
+
+
+def inherited(
+    family: Family, slots: torch.Tensor, child: int, parent: int, grand: int
+) -> Inheritance:
+    """Return the same for some slots of a family, those that all three have.
 
     Over the whole probe. Tensors in which the parent hardly differs from its own parent, for their
     size, say nothing and are left out.
     """
-    family = space.family
-    slots = space.slots_of(child, [parent, grand])
     own = (family.values[parent] - family.values[grand]) / family.unit
     theirs = (family.values[child] - family.values[grand]) / family.unit
     place = family.slot_of

@@ -168,16 +168,6 @@ def _kin(gap: Apartness) -> bool:
     return gates <= GATE_LIMIT or heads <= HEAD_LIMIT
 
 
-def kin_by_invariants(a: View, b: View) -> bool:
-    """Tell whether two models are kin whatever their weights were turned into; False if unknown."""
-    if a.invariants is None or b.invariants is None:
-        return False
-    field = Field([a.invariants, b.invariants])
-    if 1 not in field.nearest(0):
-        return False
-    return _kin(field.apart(0, 1, field.head_size(0, [1])))
-
-
 def _chance(gap: Apartness, tries: int) -> float:
     """Return the chance of such invariants between independent models, by the best of the parts.
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -161,6 +162,22 @@ def apart(
             found.matches.append(match)
     found.gates += [1.0] * alone if found.gates else []
     found.heads += [1.0] * alone if found.heads else []
+    return found
+
+
+def chance_of(left: Invariants, right: Invariants, size: int) -> Apartness:
+    """Return how far apart different layers of two models are: what likeness chance alone gives.
+
+    `gates` and `heads` are of each layer of the first with each other one of the second, of those
+    that both have; empty where there are fewer than two.
+    """
+    found = Apartness(1.0, 0)
+    pairs, _ = _common(left, right)
+    for (a, _), (_, b) in permutations(pairs, 2):
+        if a.gate.any() and b.gate.any():
+            found.gates.append(gate_apart(a, b))
+        if size and _same_heads(a, b, size):
+            found.heads.append(match_heads(a, b, size).distance)
     return found
 
 

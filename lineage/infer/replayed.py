@@ -5,7 +5,7 @@ matrix after PEFT's `merge`; NaN where the probe does not hold what is needed. P
 from their own probes, so those of more than 4,096 values are known in part.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import isqrt, prod
 
@@ -55,7 +55,7 @@ def parameter(tensor: Tensor) -> Values:
 
 def scaled(held: Values, shape: tuple[int, int], base: Values) -> list[Values]:
     """Return what IA3 makes of a base: rows or columns times a vector."""
-    rows, columns = np.divmod(_places(shape, len(base)), shape[1])
+    rows, columns = np.divmod(places(shape, len(base)), shape[1])
     vector, out = held.reshape(-1), []
     if len(vector) == shape[0] and held.shape[-1] != len(vector):
         out.append(base * vector[rows])
@@ -148,8 +148,7 @@ def spectral(held: Values, shape: tuple[int, int], base: Values) -> list[Values]
     if not np.isfinite(held).all() or count > prod(shape) or prod(shape) > 1 << 26:
         return []
     rows, columns = _frequencies(shape, count)
-    places = _places(shape, len(base))
-    i, j = np.divmod(places, shape[1])
+    i, j = np.divmod(places(shape, len(base)), shape[1])
     # Re of the transform splits into products of cosines and sines of rows and of columns
     a = 2 * np.pi * np.outer(np.arange(shape[0]), rows) / shape[0]
     b = 2 * np.pi * np.outer(np.arange(shape[1]), columns) / shape[1]
@@ -178,7 +177,7 @@ def normed(changed: Values, child: Values, shape: tuple[int, int]) -> Values:
     The length that is stored needs the norms of whole rows; each row's factor is taken from the
     child instead, one number for at least 16 values, else NaN.
     """
-    rows = _places(shape, len(changed)) // shape[1]
+    rows = places(shape, len(changed)) // shape[1]
     _, row = np.unique(rows, return_inverse=True)
     square = np.bincount(row, changed * changed)
     factor = np.bincount(row, changed * child) / np.maximum(square, 1e-30)
@@ -186,7 +185,7 @@ def normed(changed: Values, child: Values, shape: tuple[int, int]) -> Values:
     return changed * factor[row]
 
 
-def _runs(shape: tuple[int, int], size: int) -> list[tuple[int, int]]:
+def _runs(shape: Sequence[int], size: int) -> list[tuple[int, int]]:
     """Return the runs of a probe's first `size` values."""
     out = []
     for start, count in probe_runs(shape):
@@ -196,7 +195,8 @@ def _runs(shape: tuple[int, int], size: int) -> list[tuple[int, int]]:
     return out
 
 
-def _places(shape: tuple[int, int], size: int) -> npt.NDArray[np.int64]:
+def places(shape: Sequence[int], size: int) -> npt.NDArray[np.int64]:
+    """Return the positions in a tensor of the first `size` values of its probe."""
     return np.concatenate([np.arange(s, s + c) for s, c in _runs(shape, size)])
 
 

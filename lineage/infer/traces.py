@@ -1,5 +1,6 @@
 """Whether a model's own change left a trace in another: what a contradiction must rest on."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +8,13 @@ from dataclasses import dataclass
 import torch
 
 from lineage.domain.derivation import Relation
+from lineage.infer.descent import inherited
 from lineage.infer.family import Family, stack
 from lineage.infer.jointfit import joint_fit
 from lineage.infer.links import Explanation
+from lineage.infer.nearest import FOREIGN
 from lineage.infer.order import may_precede
+from lineage.infer.replayed import places
 from lineage.infer.untouched import Untouched
 from lineage.infer.views import View
 
@@ -30,6 +34,22 @@ NEAR_NOTHING = 0.07
 LITTLE = 0.45
 """Largest coefficient that training on like data gives; inherited changes have .65 at least."""
 
+FAINT = 0.25
+"""Largest coefficient of a change that may not be there at all."""
+
+SURPLUS, SCATTERED = 1.5, 0.3
+"""Coefficient above which a change was not inherited but learnt again, where tensors differ: the
+quartiles of their coefficients are further apart than this share of the median. Checkpoints of runs
+have up to three times their parent's change, quartiles within .15."""
+
+DENSE, FINEST = 0.92, 0.125
+"""Share of the smallest values of a matrix, in rows that it moves, that training moves; merges that
+drop or trim leave more of them as they were. Such are that share of a matrix: large values round
+small steps away."""
+
+STILL = 0.02
+"""Share of a matrix's smallest values, at most, that moved where it was frozen."""
+
 CHANCE = 0.06
 """How far the share of agreeing signs may be from one half by chance."""
 
@@ -41,17 +61,32 @@ class Trace:
     `coefficient` with the half width of its 95 % interval, from one fit together with all other
     known changes; `own` is the share of the model's change that those do not explain. `agreement`
     is the share of its largest own values whose sign the rest of the target has (.5 by chance).
+    `scatter` is how far apart tensors are, each with the change alone: the distance of quartiles
+    over the median.
     """
 
     coefficient: float
     width: float
     own: float
     agreement: float
+    scatter: float
+
+    @property
+    def relearnt(self) -> bool:
+        """Tell whether there is more of the change than anyone inherits, unevenly."""
+        more = self.coefficient - self.width > SURPLUS
+        return self.own >= OWN and more and self.scatter > SCATTERED
 
     @property
     def small(self) -> bool:
         """Tell whether the change was not inherited: at most what like data share is there."""
         return self.own >= OWN and self.coefficient + self.width <= LITTLE
+
+    @property
+    def faint(self) -> bool:
+        """Tell whether what is there of the change may be chance, and is little at most."""
+        low, high = self.coefficient - self.width, self.coefficient + self.width
+        return self.own >= OWN and low <= NEAR_NOTHING and high <= FAINT
 
     @property
     def absent(self) -> bool:
@@ -77,6 +112,7 @@ class Traces:
         for link in links:
             self._links[link.child].append(link)
         self._found: dict[tuple[str, str], Trace | None] = {}
+        self._dense: dict[str, bool] = {}
         self._stack: Family | None = None
         self._untouched: Untouched | None = None
 
@@ -111,6 +147,8 @@ class Traces:
         members = self._family.get(target)
         if members is None or self._family.get(source) is not members:
             return 0
+        if not self.covered(target):
+            return 0
         family = self._stacked(members)
         rows = {v.id: n for n, v in enumerate(family.views)}
         known = {members[0].id, *self.ancestors(target)} & rows.keys() - {source, target}
@@ -121,12 +159,51 @@ class Traces:
         kept = self._untouched.kept(rows[target], [rows[n] for n in sorted(known)] + [rows[source]])
         return 0 if rows[source] in kept.left else int(kept.votes[:-1, -1].max())
 
+    def covered(self, name: str) -> bool:
+        """Tell whether a model's matrices are those of its family: others are not looked into."""
+        members = self._family.get(name)
+        if members is None:
+            return True  # an adapter
+        family = self._stacked(members)
+        row = next(n for n, v in enumerate(family.views) if v.id == name)
+        tensors = family.views[row].tensors
+        sizes = [math.prod(t.shape) if t.matrix else 0 for t in tensors]
+        return sum(sizes[n] for n in family.extra[row]) <= FOREIGN * sum(sizes)
+
+    def dense(self, name: str) -> bool:
+        """Tell whether a fine-tune differs from its parent as training makes it: in all values.
+
+        Merges that drop or trim values, which may be taken for fine-tunes, leave some as they were.
+        """
+        if name not in self._dense:
+            parent, members = self._trained_from(name), self._family.get(name)
+            found = parent is not None and members is not None
+            self._dense[name] = found and self._moved_throughout(name, parent or "", members or ())
+        return self._dense[name]
+
+    def _moved_throughout(self, name: str, parent: str, members: Sequence[View]) -> bool:
+        family = self._stacked(members)
+        rows = {v.id: n for n, v in enumerate(family.views)}
+        child, base, moved = rows[name], rows[parent], []
+        for number, slot in enumerate(family.slots):
+            if not slot.matrix or not family.have[[child, base], number].all():
+                continue
+            here = slice(slot.start, slot.stop)
+            a, b = family.values[child, here], family.values[base, here]
+            row = torch.from_numpy(places(slot.shape, slot.size) // slot.shape[-1])
+            touched = torch.bincount(row, (a != b).float()) > 0
+            finest = (b.abs() <= torch.quantile(b.abs(), FINEST)) & touched[row]
+            share = float((a != b)[finest].float().mean()) if finest.any() else 0.0
+            if share > STILL:
+                moved.append(share)
+        return not moved or float(torch.tensor(moved).quantile(0.25)) >= DENSE
+
     def _look(self, source: str, target: str) -> Trace | None:
         members = self._family.get(target)
         if members is None or self._family.get(source) is not members:
             return None
         root = members[0]
-        if root.id in (source, target):
+        if root.id in (source, target) or not self.covered(target):
             return None
         others = self._others(source, target, members)
         family = self._stacked(members)
@@ -151,7 +228,13 @@ class Traces:
             known = torch.tensor(fit.coefficients[1:], dtype=torch.float32)
             rest = rest - known @ design[1:]
             alone = alone - _projection(design[1:], alone)
-        return Trace(fit.coefficients[0], fit.widths[0], fit.own[0], _agreement(alone, rest))
+        return Trace(
+            fit.coefficients[0],
+            fit.widths[0],
+            fit.own[0],
+            _agreement(alone, rest),
+            _scatter(family, rows[target], rows[source]),
+        )
 
     def _stacked(self, members: Sequence[View]) -> Family:
         if self._stack is None or self._stack.views[0] is not members[0]:
@@ -182,6 +265,13 @@ class Traces:
             parent = links[0].parents[0].id
             return parent if self._family.get(parent) is self._family.get(name) else None
         return None
+
+
+def _scatter(family: Family, child: int, parent: int) -> float:
+    """Return how far apart the quartiles of tensors' coefficients are, over their median."""
+    slots = torch.from_numpy(family.have[[child, parent]].all(axis=0)).nonzero().squeeze(1)
+    found = inherited(family, slots, child, parent, 0)
+    return (found.high - found.low) / max(abs(found.middle), 1e-9)
 
 
 def _projection(design: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,13 @@ import torch
 from blake3 import blake3
 
 from lineage.domain.revision import Coverage, Kind
-from lineage.fingerprint.types import DeltaPrint, Fingerprint, Invariants, TensorPrint
+from lineage.fingerprint.types import (
+    PROBE_SIZE,
+    DeltaPrint,
+    Fingerprint,
+    Invariants,
+    TensorPrint,
+)
 from lineage.infer.grain import Grain, grain_of
 from lineage.infer.types import Subject
 from lineage.weights.dtype import DType
@@ -65,9 +71,9 @@ class View:
     """One artifact as inference compares it.
 
     `grain` is the coarsest float type that holds all its values. `schemes` are those by which
-    tensors are packed, decoded or not; `sealed` tells that codes of some were not decoded. `age`,
-    where it is set, is a family and a place in it, the oldest first. `blend` is set of adapters
-    made of others.
+    tensors are packed, decoded or not; `sealed` tells that values of some, of a size that
+    counts, cannot be read. `age`, where it is set, is a family and a place in it, the oldest first.
+    `blend` is set of adapters made of others.
     """
 
     subject: Subject
@@ -134,10 +140,19 @@ def open_view(subject: Subject) -> View:
         cast_digest=print_.cast_digest,
         invariants=print_.invariants,
         schemes=tuple(sorted(schemes)),
-        sealed=any(t.quant and t.dtype not in _DECODED for t in print_.tensors),
+        sealed=any(_sealed(t) for t in print_.tensors),
     )
     view.shapes = Counter(t.shape for t in tensors)
     return view
+
+
+def _sealed(tensor: TensorPrint) -> bool:
+    """Tell whether a tensor may be weights that were packed in a way that is not read."""
+    if tensor.quant and tensor.dtype not in _DECODED:
+        return True
+    if tensor.dtype in (DType.BOOL, DType.I64) or math.prod(tensor.shape) < PROBE_SIZE:
+        return False
+    return tensor.probe_dtype not in _TORCH or not tensor.probe
 
 
 def _open_tensor(tensor: TensorPrint) -> Tensor | None:
