@@ -95,9 +95,7 @@ class _Bounds:
         if self.views[name].is_adapter:
             blend = blend_of(name, self.views, self.parents)
             return self._composed(blend, shares_of(blend)) if blend else self._own(name)
-        if len(edges) > 1:
-            return self._composed(edges, self._shares(name, edges))
-        inside = self.of(edges[0].parent)
+        inside = self._composed(edges, self._shares(name, edges))
         own = self._own(name) if trained(edges) else _NOTHING
         return _sum([inside, own]) if inside and own else None
 
@@ -120,7 +118,7 @@ class _Bounds:
         """Return the share of each parent; nothing where those found may not be all."""
         if any(e.method == "moe" for e in edges):
             return {}  # an expert of which nothing was found would be left out
-        if not in_parts(edges) and self._beside(name) > BESIDE:
+        if len(edges) > 1 and not in_parts(edges) and self._beside(name) > BESIDE:
             return {}
         return shares_of(edges) or self._curved(name, edges)
 

@@ -1,6 +1,6 @@
 """How much of a source is in the weights of others, where their fingerprints are at hand."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -55,6 +55,21 @@ class Doser:
         A source counts with its own change: a root, a fine-tune or an adapter has one; of a merge
         or a copy nothing is said.
         """
+        return self._each(sources, targets, self._measure)
+
+    def beside(self, sources: Collection[str], targets: Collection[str]) -> Iterator[MeasuredDose]:
+        """Yield what targets hold of `sources` beside what their parents are: they may hold more.
+
+        One fit over all that a target was made from and the sources.
+        """
+        return self._each(sources, targets, self._measure_beside)
+
+    def _each(
+        self,
+        sources: Collection[str],
+        targets: Collection[str],
+        measure: Callable[[Sequence[str], str], Iterator[MeasuredDose]],
+    ) -> Iterator[MeasuredDose]:
         if not sources or not self._readable(sources).issuperset(sources):
             return
         for start in range(0, len(targets), _BATCH):
@@ -63,19 +78,7 @@ class Doser:
                     self.skipped += 1
                     continue
                 self._left -= 1
-                yield from self._measure(sorted(sources), target)
-
-    def beside(self, sources: Collection[str], targets: Collection[str]) -> Iterator[MeasuredDose]:
-        """Yield what targets hold of `sources` beside what their parents are: they may hold more.
-
-        One fit over all that a target was made from and the sources.
-        """
-        if not sources or not self._readable(sources).issuperset(sources):
-            return
-        for target in sorted(self._readable(targets)):
-            asked = [_asked(source, target) for source in sorted(sources)]
-            found = self._contents(target, sorted(sources), asked)
-            yield from _doses_of(found, sources, target)
+                yield from measure(sorted(sources), target)
 
     def _readable(self, names: Collection[str]) -> set[str]:
         return {
@@ -109,6 +112,10 @@ class Doser:
         if target not in self._known:  # the same for every source that it descends from
             self._known[target] = self._contents(target)
         yield from _doses_of(self._known[target], sources, target)
+
+    def _measure_beside(self, sources: Sequence[str], target: str) -> Iterator[MeasuredDose]:
+        found = self._contents(target, sources, [_asked(source, target) for source in sources])
+        yield from _doses_of(found, sources, target)
 
     def _contents(
         self, target: str, further: Sequence[str] = (), edges: Sequence[Derivation] = ()
