@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 import lineage
 from lineage.domain.derivation import (
+    SHOWN,
     Alternative,
     Derivation,
     Evidence,
@@ -88,6 +89,31 @@ def to_derivations(explanation: Explanation) -> tuple[list[Derivation], MergeEve
         for parent in parents
     ]
     return edges, event
+
+
+def from_derivations(edges: Sequence[Derivation]) -> Explanation | None:
+    """Return the explanation that edges into one child were made from, None where none was.
+
+    The inverse of `to_derivations`, but for parameters and base of a merge, which stand in its
+    event.
+    """
+    shown = [e for e in edges if e.status in SHOWN]
+    found = [(e, w) for e in shown for w in e.evidence if w.supports and w.kind.measured]
+    if not found:
+        return None
+    edge, witness = found[0]
+    return Explanation(
+        child=edge.child,
+        relation=edge.relation,
+        parents=[Parent(e.parent, e.coefficient, e.layers, e.relation) for e in shown],
+        kind=witness.kind,
+        score=witness.score or 0.0,
+        p_value=1.0 if witness.p_value is None else witness.p_value,
+        method=edge.method,
+        where=witness.where,
+        detail=dict(witness.detail),
+        alternatives=list(edge.alternatives),
+    )
 
 
 def to_kin(explanation: Explanation) -> list[Kin]:

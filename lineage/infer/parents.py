@@ -1,6 +1,6 @@
 """The order of tests: how each model of a family was made from older ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,9 +80,15 @@ class Search:
 
 
 def family_links(
-    family: Family, adapters: Sequence[View] = (), *, device: torch.device | None = None
+    family: Family,
+    adapters: Sequence[View] = (),
+    *,
+    device: torch.device | None = None,
+    known: Mapping[str, Explanation] | None = None,
 ) -> list[Explanation]:
     """Explain every member of a family that has older members.
+
+    Those `known`, by id, are taken as they were explained before.
 
     First, in order of age, what equality and grids tell; then all others are searched at the same
     time, one process a processor; last, in order of age again, what is left was trained.
@@ -99,13 +105,15 @@ def family_links(
         if not rows:
             continue
         ranked = sorted(rows, key=lambda r: float(gaps[child, r]))
-        link = _plain(space, child, rows, ranked, patches)
+        link = (known or {}).get(family.views[child].id)
+        link = link or _plain(space, child, rows, ranked, patches)
         if link is None:
             searches.append(Search(child, rows, ranked))
             continue
         links[child] = link
-        if link.relation in ECHOES:
-            state.echoes[child] = _rows_of(family, link)[0]
+        origins = _rows_of(family, link) if link.relation in ECHOES else []
+        if origins:
+            state.echoes[child] = origins[0]
     found = at_once(lambda s: made_exactly(space, s, adapters), searches)
     merges = {s.child: (s, f) for s, f in zip(searches, found, strict=True)}
     for child in range(len(family.views)):

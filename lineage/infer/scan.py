@@ -1,6 +1,8 @@
 """The scan: from fingerprints to edges with measured evidence."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
+from math import inf
 
 import torch
 
@@ -18,7 +20,7 @@ from lineage.infer.extracted import extracted_links
 from lineage.infer.family import group_families
 from lineage.infer.laundering import with_laundered
 from lineage.infer.library import Library
-from lineage.infer.links import Explanation, to_derivations, to_kin
+from lineage.infer.links import Explanation, from_derivations, to_derivations, to_kin
 from lineage.infer.parents import family_links
 from lineage.infer.twins import duplicate, group_twins
 from lineage.infer.types import Findings, Kin, Subject
@@ -32,13 +34,16 @@ def scan(
     subjects: Sequence[Subject],
     *,
     new: Collection[str] | None = None,
+    known: Sequence[Derivation] = (),
     device: str = "auto",
     ignore_claims: bool = False,
     on_progress: Progress | None = None,
 ) -> Findings:
     """Find the parents of every model and adapter among `subjects`.
 
-    With `new`, only edges with one of these revisions as child or as parent are looked for.
+    With `new`, only edges with one of these revisions as child or as parent are looked for. Models
+    that are older than all of those are not explained again where `known`, the edges of an earlier
+    scan of the others, tells how they were made: adding few to many searches for those few alone.
     Claims break ties that weights leave open, unless `ignore_claims`. `device` (auto, cpu, cuda)
     is where the products of all models of a family with all others run. Edges pass a
     false-discovery rate of 1 % over the scan.
@@ -46,7 +51,8 @@ def scan(
     where = device_of(device)
     # Thousands of small tensors: torch's threads cost more than they bring.
     with one_thread():
-        return _scan(subjects, None if new is None else set(new), ignore_claims, on_progress, where)
+        fresh = None if new is None else set(new)
+        return _scan(subjects, fresh, _explained(known), ignore_claims, on_progress, where)
 
 
 def device_of(name: str) -> torch.device:
@@ -62,6 +68,7 @@ def device_of(name: str) -> torch.device:
 def _scan(
     subjects: Sequence[Subject],
     fresh: set[str] | None,
+    before: dict[str, Explanation],
     ignore_claims: bool,
     on_progress: Progress | None,
     device: torch.device,
@@ -89,7 +96,8 @@ def _scan(
         families.append(members)
         if len(members) > 1 and _touched(members, adapters, fresh):
             family = settle(members, library, device)
-            links += family_links(family, library, device=device)
+            known = _older(before, views, members, fresh)
+            links += family_links(family, library, device=device, known=known)
             taken += extracted_links(family, library, links)
     originals = [member for members in families for member in members]
     links += [duplicate(o, c) for o in originals for c in copies[id(o)]]
@@ -136,6 +144,39 @@ def _touched(members: Sequence[View], adapters: Sequence[View], fresh: set[str] 
     shapes = {shape for m in members for shape in m.shapes}
     new = [a for a in adapters if a.id in fresh]
     return any(not a.deltas or any(d.shape in shapes for d in a.deltas) for a in new)
+
+
+def _explained(edges: Sequence[Derivation]) -> dict[str, Explanation]:
+    """Return how each child was made by the edges of an earlier scan."""
+    into: dict[str, list[Derivation]] = defaultdict(list)
+    for edge in edges:
+        into[edge.child].append(edge)
+    found = ((child, from_derivations(into[child])) for child in sorted(into))
+    return {child: link for child, link in found if link is not None}
+
+
+def _older(
+    before: dict[str, Explanation],
+    views: Sequence[View],
+    members: Sequence[View],
+    fresh: set[str] | None,
+) -> dict[str, Explanation]:
+    """Return those of a family that nothing new can be a parent of: older than all that is.
+
+    Of a revision with several sets of weights edges do not tell which of them they are about.
+    """
+    if not before or not fresh:
+        return {}
+    times = [v.time for v in views if v.id in fresh]
+    if None in times or any(m.time is None for m in members):
+        return {}
+    first = min((t for t in times if t is not None), default=-inf)
+    sets = Counter(v.id for v in views)
+    return {
+        m.id: before[m.id]
+        for m in members
+        if m.id in before and m.id not in fresh and sets[m.id] == 1 and (m.time or 0.0) < first
+    }
 
 
 def _findings(

@@ -48,8 +48,14 @@ def infer(
     def progress(message: str, done: int, total: int) -> None:
         on_event(Event("infer", message, done=done, total=total))
 
+    others = [] if new is None else sorted({s.revision for s in subjects} - new)
     findings = scan(
-        subjects, new=new, device=device, ignore_claims=ignore_claims, on_progress=progress
+        subjects,
+        new=new,
+        known=list(store.derivations_into(others)) if others else (),
+        device=device,
+        ignore_claims=ignore_claims,
+        on_progress=progress,
     )
     fresh = {s.revision for s in subjects} if new is None else new
     found = measured_now(findings.derivations)
