@@ -10,7 +10,8 @@ is kept under `--cache`. `--wrong` names every error.
 Flagged are the affected; a descendant that truly holds less than `NEGLIGIBLE` may be cleared. Doses
 are scored in three classes: `sums` where every merge on every way is a plain weighted sum, `parts`
 where whole layers or experts were taken, `chosen` where some merge trims, drops, elects or curves.
-Siblings are the models of the family that do not descend from what is marked.
+Siblings are the models of the family that do not descend from what is marked; one source in 32 is
+held against its own.
 """
 
 import sys
@@ -30,7 +31,7 @@ from lineage.ingest.add import add
 from lineage.ingest.dosing import Doser
 from lineage.ingest.inferring import infer
 from lineage.ingest.vault import Vault
-from lineage.propagate.hazards import NEGLIGIBLE
+from lineage.propagate.hazards import NEGLIGIBLE, UNLINKED
 from lineage.propagate.impact import impacts
 from scripts.zoo.truth import EdgeTruth, Truth, read_truth
 
@@ -87,7 +88,7 @@ def _zoo(zoo: Path, home: Path, *, wrong: bool) -> Score:
         add(store, vault, [zoo])
         infer(store, vault)
         (home / "done").touch()
-    score, line = Score(), _Lines(truth)
+    score, line = Score(), Lines(truth)
     ids = {split_revision_id(r.id)[0]: r.id for r in store.all_revisions()}
     marked = [r.id for r in truth.repos if r.generator and r.id in ids and r.id != r.family]
     doser = Doser(store, vault, limit=1_000_000)
@@ -110,7 +111,7 @@ def _advisory(revision: str) -> Advisory:
     return Advisory(id="BENCH", summary="", targets=(target,), published=now, modified=now)
 
 
-class _Lines:
+class Lines:
     """Who truly descends from whom, over which merges."""
 
     def __init__(self, truth: Truth) -> None:
@@ -154,9 +155,7 @@ class _Lines:
         return ("parts" if merges & PARTS else "chosen"), named
 
 
-def _incident(
-    score: Score, line: _Lines, name: str, exposures: Sequence[Exposure]
-) -> Iterator[str]:
+def _incident(score: Score, line: Lines, name: str, exposures: Sequence[Exposure]) -> Iterator[str]:
     """Score one marked source; yield what went wrong."""
     found = {split_revision_id(e.id)[0]: e for e in exposures if e.depth}
     true, perhaps = line.below(name), line.below(name, inside=False)
@@ -179,7 +178,7 @@ def _incident(
             yield f"{name} -> {child}: wrongly affected, dose {found[child].dose}"
 
 
-def _dose(score: Score, line: _Lines, name: str, exposure: Exposure) -> Iterator[str]:
+def _dose(score: Score, line: Lines, name: str, exposure: Exposure) -> Iterator[str]:
     """Score the dose of one true descendant; an adapter has that of its base only while loaded."""
     child = split_revision_id(exposure.id)[0]
     if line.truth.repo(child).kind != "model" or exposure.dose is None:
@@ -200,7 +199,7 @@ def _dose(score: Score, line: _Lines, name: str, exposure: Exposure) -> Iterator
 
 
 def _siblings(
-    score: Score, store: Store, doser: Doser, line: _Lines, marked: Mapping[str, str]
+    score: Score, store: Store, doser: Doser, line: Lines, marked: Mapping[str, str]
 ) -> None:
     """Measure what is marked in models of its family that do not descend from it."""
     ids = {split_revision_id(r.id)[0]: r.id for r in store.all_revisions()}
@@ -216,7 +215,7 @@ def _siblings(
         found = {d.target: d for d in doser([revision], [ids[o] for o in others])}
         score.siblings += len(found)
         score.unmeasured += len(others) - len(found)
-        score.clear += sum(max(abs(d.low), abs(d.high)) <= NEGLIGIBLE for d in found.values())
+        score.clear += sum(max(abs(d.low), abs(d.high)) <= UNLINKED for d in found.values())
 
 
 def _print(title: str, score: Score) -> None:
@@ -224,8 +223,8 @@ def _print(title: str, score: Score) -> None:
     print(
         f"{title}: descendants {flagged}/{score.true} flagged ({score.affected} affected,"
         f" {score.doubted} in doubt, {score.cleared} rightly cleared, {score.missed} missed),"
-        f" {score.wrong} wrongly affected; siblings cleared {score.clear}/{score.siblings};"
-        f" basis {dict(score.basis)}; {score.seconds:.0f} s",
+        f" {score.wrong} wrongly affected; siblings bounded at {UNLINKED}:"
+        f" {score.clear}/{score.siblings}; basis {dict(score.basis)}; {score.seconds:.0f} s",
         flush=True,
     )
     for kind in CLASSES:

@@ -1,0 +1,122 @@
+"""Score clearance where a link is missing: sources are hidden from inference, then asked for.
+
+    python -m scripts.bench.hidden ZOO... [--cache DIR] [--sources N]
+
+For each of N fine-tunes with three descendants or more, its family is scanned without it. Then
+every model of the family is bounded, the true descendants, which nothing links to it now, and the
+others. No descendant that holds more than the bound may be cleared. `fit` is what one least-squares
+fit over all that made a model would say instead (`contents`).
+"""
+
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lineage.domain.derivation import SHOWN, Derivation, Evidence, EvidenceKind, Relation
+from lineage.domain.ids import split_revision_id
+from lineage.infer.contents import contents, line_of, parents_of
+from lineage.infer.scan import scan
+from lineage.infer.types import Source, Subject
+from lineage.infer.unlinked import unlinked
+from lineage.ingest.dosing import BIAS
+from lineage.propagate.hazards import UNLINKED
+from scripts.bench.doses import Lines
+from scripts.bench.inference import zoo_subjects
+from scripts.zoo.truth import Truth, read_truth
+
+MARGIN = 0.02
+"""How far a true dose may exceed a bound that holds: the error that doses may have."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the scores of each zoo."""
+    cache, count, zoos = Path.home() / ".cache/lineage/bench", 3, []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--cache":
+            cache = Path(rest.pop(0))
+        elif word == "--sources":
+            count = int(rest.pop(0))
+        else:
+            zoos.append(Path(word))
+    for zoo in zoos:
+        _zoo(zoo, cache, count)
+    return 0
+
+
+def _zoo(zoo: Path, cache: Path, count: int) -> None:
+    truth = read_truth(zoo)
+    subjects = zoo_subjects(zoo, truth, cache, "weights")
+    by_repo = {split_revision_id(s.revision)[0]: s for s in subjects}
+    line = Lines(truth)
+    for source in _sources(truth, line, by_repo)[:count]:
+        members = {
+            r.id: by_repo[r.id]
+            for r in truth.repos
+            if r.family == truth.repo(source).family and r.id in by_repo
+        }
+        score = Counter(_scored(truth, line, source, members))
+        print(
+            f"{zoo.name} {source}: hidden descendants {score['hidden']}, falsely cleared"
+            f" {score['hidden bound']} (fit: {score['hidden fit']}); others {score['other']},"
+            f" cleared {score['other bound']} (fit: {score['other fit']})",
+            flush=True,
+        )
+
+
+def _sources(truth: Truth, line: Lines, known: Mapping[str, Subject]) -> list[str]:
+    """Return the fine-tunes from which much descends, in a fixed order of chance."""
+    models = (r for r in truth.repos if r.generator and r.kind == "model" and r.id in known)
+    found = [r.id for r in models if r.id != r.family and len(line.below(r.id)) >= 3]
+    random.Random(5).shuffle(found)  # noqa: S311 - a seeded choice
+    return found
+
+
+def _scored(
+    truth: Truth, line: Lines, source: str, members: Mapping[str, Subject]
+) -> Iterator[str]:
+    """Yield what each model of a family counts as."""
+    asked = members[source]
+    others = [s for name, s in members.items() if name != source]
+    edges = list(scan(others, ignore_claims=True).derivations)
+    pair = [asked, *(s for name, s in members.items() if source in line.below(name))]
+    edges += [e for e in scan(pair, ignore_claims=True).derivations if e.child == asked.revision]
+    below, touched = line.below(source), line.below(source, inside=False)
+    for name, subject in members.items():
+        if truth.repo(name).kind != "model" or name == source or source in line.below(name):
+            continue
+        if name in touched - below:  # only the recipe says that it took part
+            continue
+        kind = "hidden" if name in below else "other"
+        yield kind
+        dose = abs(line.dose(source, name))
+        everything = list(members.values())
+        bounds = {
+            "bound": unlinked(subject.revision, asked.revision, everything, edges),
+            "fit": _fit(subject.revision, asked.revision, everything, edges),
+        }
+        for way, found in bounds.items():
+            most = max(abs(found.low), abs(found.high)) if found else UNLINKED + 1
+            if most <= UNLINKED and (kind == "other" or dose > most + MARGIN):
+                yield f"{kind} {way}"
+
+
+def _fit(
+    target: str, source: str, subjects: Sequence[Subject], edges: Sequence[Derivation]
+) -> Source | None:
+    """Return what one fit over a model's ancestors and the source says, None for nothing."""
+    witness = Evidence(kind=EvidenceKind.SKETCH, where="asked for")
+    asked = Derivation(parent=source, child=target, relation=Relation.MERGE, evidence=(witness,))
+    known = [*(e for e in edges if e.status in SHOWN), asked]
+    line = set(line_of(target, parents_of(known)))
+    found = contents(target, [s for s in subjects if s.revision in line], known, least=0.0)
+    slack = BIAS * found.unexplained
+    amounts = [s for s in found.sources if s.id == source]
+    return next((Source(s.id, s.coefficient, s.low - slack, s.high + slack) for s in amounts), None)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
