@@ -11,7 +11,7 @@ from lineage.domain.errors import UnknownRefError
 from lineage.infer.blends import blend_fit
 from lineage.infer.family import Family, stack
 from lineage.infer.inside import place
-from lineage.infer.jointfit import JointFit, joint_fit, uneven_fit
+from lineage.infer.jointfit import JointFit, curved_shares, joint_fit
 from lineage.infer.scan import scan
 from lineage.infer.shares import Bounds, in_parts, plain, shares_of
 from lineage.infer.types import Contents, Source, Subject
@@ -98,15 +98,11 @@ class _Mixture:
         views = [self._views[i] for i in (base, *models, name)]
         if not summed(edges) or any(v.is_adapter or not v.tensors for v in views):
             return {}
-        family = stack(views)
-        changes = family.values[1:] - family.values[0]
-        if not bool(changes.any(1).all()):
+        rows = {i: n for n, i in enumerate((base, *models, name))}
+        found = curved_shares(stack(views), rows, name, models)
+        if found is None or found[1] > self._regressed(name).unexplained + WORSE:
             return {}
-        fit = uneven_fit(family, changes[:-1], changes[-1])
-        if fit.unexplained > self._regressed(name).unexplained + WORSE:
-            return {}
-        pairs = zip(fit.coefficients, fit.widths, strict=True)
-        return {i: (c - w, c, c + w) for i, (c, w) in zip(models, pairs, strict=True)}
+        return found[0]
 
     def _composed(self, name: str) -> tuple[Source, ...]:
         """Compose a model from its parents' contents; empty where edges tell no shares."""

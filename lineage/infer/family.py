@@ -1,6 +1,7 @@
 """Families: models whose raw weights agree, stacked so that all comparisons are matrix algebra."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,6 +45,15 @@ class Family:
     def __post_init__(self) -> None:
         sizes = torch.tensor([s.size for s in self.slots], dtype=torch.int64)
         self.slot_of = torch.repeat_interleave(torch.arange(len(self.slots)), sizes)
+
+    def beside(self, row: int, placed: Collection[int] = (), *, matrices: bool = False) -> float:
+        """Return the share of a model's values, or of its matrices', in tensors without a slot.
+
+        `placed` are such of its tensors as have found a partner otherwise.
+        """
+        tensors = self.views[row].tensors
+        sizes = [math.prod(t.shape) if t.matrix or not matrices else 0 for t in tensors]
+        return sum(sizes[n] for n in self.extra[row] if n not in placed) / max(sum(sizes), 1)
 
     def shared(self, *rows: int) -> torch.Tensor:
         """Return the mask of positions whose slots all of `rows` have."""

@@ -1,11 +1,13 @@
 """One least-squares fit of a change over others, with intervals from leaving out tensors."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from lineage.infer.family import Family
 from lineage.infer.mass import mass
+from lineage.infer.shares import Bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,23 @@ def uneven_fit(family: Family, changes: torch.Tensor, own: torch.Tensor) -> Join
         (above / below).tolist(), width.tolist(), (left / max(whole, 1e-30)) ** 0.5,
         _own_shares(gram).tolist(),
     )  # fmt: skip
+
+
+def curved_shares(
+    family: Family, rows: Mapping[str, int], child: str, parents: Sequence[str]
+) -> tuple[dict[str, Bounds], float] | None:
+    """Fit a curved sum over its parents' changes from the family's first model.
+
+    `rows` are the models' in the family; the first model itself gets no share. Returns the share of
+    each parent and what they leave unexplained; None where one of them or the child has no change.
+    """
+    models = [name for name in parents if rows[name]]
+    changes = family.values[[rows[name] for name in (*models, child)]] - family.values[0]
+    if not models or not bool(changes.any(1).all()):
+        return None
+    fit = uneven_fit(family, changes[:-1], changes[-1])
+    fitted = zip(models, fit.coefficients, fit.widths, strict=True)
+    return {name: (c - w, c, c + w) for name, c, w in fitted}, fit.unexplained
 
 
 def _added(family: Family, values: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Which tensor of one model is which of another, from shapes and values; names only break ties."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from lineage.infer.views import INT8, FloatArray, Tensor
 
 _MATCH_VALUES = 512
 """Probe values per tensor used for matching; enough to tell any two trained matrices apart."""
+
+AGREE = 0.2
+"""Cosine of two matrices above which they agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +85,20 @@ def _match_group(
     return [(ours[r], theirs[c], float(cost[r, c])) for r, c in zip(rows, columns, strict=True)]
 
 
-def likeness(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[float, float]:
+def alike(left: Tensor, right: Tensor) -> float:
+    """Return the cosine of two tensors of one shape, by some of their probed values."""
+    return cosine_of(thinned(left.probe), thinned(right.probe))
+
+
+def likeness(
+    left: Sequence[Tensor],
+    right: Sequence[Tensor],
+    cosine: Callable[[Tensor, Tensor], float] = alike,
+) -> tuple[float, float]:
     """Return how alike two models' matrices are: `(median cosine, share of values matched)`.
 
     The cosine is the median over the smaller side's matrices, 0 for those without a partner; the
-    share counts values of matrices whose partner has a cosine above 0.2.
+    share counts values of matrices that agree (`AGREE`) with their partner.
     """
     ours = [t for t in left if t.matrix]
     theirs = [t for t in right if t.matrix]
@@ -95,9 +107,8 @@ def likeness(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[float, fl
     cosines = []
     matched = 0
     for i, j, _ in match_tensors(ours, theirs):
-        cosine = cosine_of(thinned(ours[i].probe), thinned(theirs[j].probe))
-        cosines.append(cosine)
-        if cosine > 0.2:
+        cosines.append(cosine(ours[i], theirs[j]))
+        if cosines[-1] > AGREE:
             matched += int(np.prod(ours[i].shape))
     total = min(
         sum(int(np.prod(t.shape)) for t in ours), sum(int(np.prod(t.shape)) for t in theirs)

@@ -1,7 +1,5 @@
 """Casts and the nearest older model: what distances alone can say."""
 
-import math
-
 import torch
 from pydantic import JsonValue
 
@@ -50,9 +48,7 @@ def equal_share(family: Family, parent: int, child: int, grain: Grain) -> float:
     """
     view = family.views[child]
     extra = _extra_pairs(family, parent, child)
-    foreign = set(family.extra[child]) - {i for i, _ in extra}
-    sizes = [math.prod(t.shape) for t in view.tensors]
-    if sum(sizes[i] for i in foreign) > FOREIGN * sum(sizes):
+    if family.beside(child, {i for i, _ in extra}) > FOREIGN:
         return 0.0
     mask = family.shared(parent, child)
     ours = round_to(family.values[parent][mask], grain)

@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
-from math import inf
 
 import torch
 
@@ -79,6 +78,7 @@ def _scan(
         views.append(open_view(plain))
         if on_progress:
             on_progress("opening fingerprints", number + 1, len(subjects))
+    before = _older(before, views, fresh)
     links: list[Explanation] = []
     taken: list[Explanation] = []
     notes: list[str] = []
@@ -96,7 +96,8 @@ def _scan(
         families.append(members)
         if len(members) > 1 and _touched(members, adapters, fresh):
             family = settle(members, library, device)
-            known = _older(before, views, members, fresh)
+            dated = all(m.time is not None for m in members)
+            known = before if dated else None
             links += family_links(family, library, device=device, known=known)
             taken += extracted_links(family, library, links)
     originals = [member for members in families for member in members]
@@ -156,27 +157,19 @@ def _explained(edges: Sequence[Derivation]) -> dict[str, Explanation]:
 
 
 def _older(
-    before: dict[str, Explanation],
-    views: Sequence[View],
-    members: Sequence[View],
-    fresh: set[str] | None,
+    before: dict[str, Explanation], views: Sequence[View], fresh: set[str] | None
 ) -> dict[str, Explanation]:
-    """Return those of a family that nothing new can be a parent of: older than all that is.
+    """Return those that nothing new can be a parent of: older than all that is.
 
     Of a revision with several sets of weights edges do not tell which of them they are about.
     """
-    if not before or not fresh:
+    times = [v.time for v in views if fresh and v.id in fresh]
+    if not before or not times or None in times:
         return {}
-    times = [v.time for v in views if v.id in fresh]
-    if None in times or any(m.time is None for m in members):
-        return {}
-    first = min((t for t in times if t is not None), default=-inf)
+    first = min(t for t in times if t is not None)
     sets = Counter(v.id for v in views)
-    return {
-        m.id: before[m.id]
-        for m in members
-        if m.id in before and m.id not in fresh and sets[m.id] == 1 and (m.time or 0.0) < first
-    }
+    older = {v.id for v in views if v.time is not None and v.time < first and sets[v.id] == 1}
+    return {name: link for name, link in before.items() if name in older}
 
 
 def _findings(

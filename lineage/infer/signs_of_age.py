@@ -60,8 +60,7 @@ def late(family: Family) -> set[int]:
     out = set()
     zeros = [float((row == 0).float().mean()) for row in family.values]
     for row, view in enumerate(family.views):
-        sizes = [float(np.prod(t.shape)) for t in view.tensors]
-        foreign = sum(sizes[i] for i in family.extra[row]) > FOREIGN * sum(sizes)
+        foreign = family.beside(row) > FOREIGN
         extended = foreign and len(view.tensors) == len(family.views[0].tensors)
         if (
             view.grain is Grain.QUANT

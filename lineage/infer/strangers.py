@@ -1,12 +1,10 @@
 """Whether two models have nothing in common: neither weights as they are nor invariants."""
 
-from math import prod
-
 import numpy as np
 from pydantic import JsonValue
 
 from lineage.infer.field import NEAR
-from lineage.infer.match import cosine_of, match_tensors, thinned
+from lineage.infer.match import AGREE, alike, cosine_of, likeness
 from lineage.infer.reparam import apart, chance_of, embedding_apart, head_size
 from lineage.infer.replayed import places
 from lineage.infer.views import FloatArray, Tensor, View
@@ -14,9 +12,6 @@ from lineage.infer.views import FloatArray, Tensor, View
 UNRELATED = 0.1
 """Median cosine of raw matrices below which two models of one shape have nothing in common, and
 share of their values in matrices that agree."""
-
-AGREE = 0.2
-"""Cosine of two matrices from which they agree."""
 
 BY_CHANCE = 0.75
 """Distance of equal layers over that of different ones up to which two models are kin. Of
@@ -35,7 +30,7 @@ def strangers(ours: View, theirs: View) -> Found | None:
     """
     if may_be_kin(ours, theirs):
         return None
-    cosine, share = _likeness(ours, theirs)
+    cosine, share = likeness(ours.tensors, theirs.tensors, _alike)
     if cosine >= UNRELATED or share >= UNRELATED:
         return None
     return 1 - max(cosine, 0.0), {
@@ -70,27 +65,15 @@ def _of_one_build(a: View, b: View) -> bool:
     return 2 * (a.shapes & b.shapes).total() >= min(a.shapes.total(), b.shapes.total())
 
 
-def _likeness(ours: View, theirs: View) -> tuple[float, float]:
-    """Return the median cosine of matrices, and the share of values in matrices that agree.
+def _alike(ours: Tensor, theirs: Tensor) -> float:
+    """Return the cosine of two tensors, which must be seen about the means of their columns, too.
 
-    As `match.likeness`, but that agreement must be seen in all probed values about the means of
-    their columns: where few columns are seen, those of independent models may be alike.
+    Where few columns are seen, those of independent models may be alike.
     """
-    left, right = ([t for t in v.tensors if t.matrix] for v in (ours, theirs))
-    if not left or not right:
-        return 0.0, 0.0
-    cosines: list[float] = []
-    matched = 0
-    for i, j, _ in match_tensors(left, right):
-        cosine = cosine_of(thinned(left[i].probe), thinned(right[j].probe))
-        if cosine > AGREE:
-            cosine = min(cosine, cosine_of(_about_columns(left[i]), _about_columns(right[j])))
-        cosines.append(cosine)
-        matched += prod(left[i].shape) if cosine > AGREE else 0
-    least = min(sum(prod(t.shape) for t in side) for side in (left, right))
-    count = min(len(left), len(right))
-    cosines += [0.0] * (count - len(cosines))
-    return float(np.median(cosines)), matched / max(least, 1)
+    cosine = alike(ours, theirs)
+    if cosine <= AGREE:
+        return cosine
+    return min(cosine, cosine_of(_about_columns(ours), _about_columns(theirs)))
 
 
 def _about_columns(tensor: Tensor) -> FloatArray:

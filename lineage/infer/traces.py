@@ -1,6 +1,5 @@
 """Whether a model's own change left a trace in another: what a contradiction must rest on."""
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -166,9 +165,7 @@ class Traces:
             return True  # an adapter
         family = self._stacked(members)
         row = next(n for n, v in enumerate(family.views) if v.id == name)
-        tensors = family.views[row].tensors
-        sizes = [math.prod(t.shape) if t.matrix else 0 for t in tensors]
-        return sum(sizes[n] for n in family.extra[row]) <= FOREIGN * sum(sizes)
+        return family.beside(row, matrices=True) <= FOREIGN
 
     def dense(self, name: str) -> bool:
         """Tell whether a fine-tune differs from its parent as training makes it: in all values.

@@ -6,7 +6,6 @@ the bounds are composed along the edges that were found, as the model was made. 
 those changes would not do: what one of them got from the source explains the source away.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +14,7 @@ import torch
 from lineage.domain.derivation import Derivation
 from lineage.infer.contents import blend_of, line_of, own_change, parents_of, summed, trained
 from lineage.infer.family import Family, stack
-from lineage.infer.jointfit import joint_fit, uneven_fit
+from lineage.infer.jointfit import curved_shares, joint_fit
 from lineage.infer.scene import sum_by
 from lineage.infer.shares import Bounds, in_parts, shares_of
 from lineage.infer.types import Source, Subject
@@ -103,9 +102,7 @@ class _Bounds:
         """Return the share of a model's values that lie in tensors which the family has not."""
         if name not in self._rows:
             return 0.0
-        sizes = [math.prod(t.shape) for t in self.views[name].tensors]
-        extra = self._family.extra[self._rows[name]]
-        return sum(sizes[n] for n in extra) / max(sum(sizes), 1)
+        return self._family.beside(self._rows[name])
 
     def _composed(self, edges: Sequence[Derivation], shares: dict[str, Bounds]) -> Bounds | None:
         held = [(share, self.of(parent)) for parent, share in shares.items()]
@@ -124,18 +121,11 @@ class _Bounds:
 
     def _curved(self, name: str, edges: Sequence[Derivation]) -> dict[str, Bounds]:
         """Return the shares of a curved sum's parents by a fit in each tensor for itself."""
-        family, names = self._family, [e.parent for e in edges]
+        names = [e.parent for e in edges]
         if not summed(edges) or not {name, *names} <= self._rows.keys():
             return {}
-        own = [i for i in names if self._rows[i]]
-        changes = family.values[[self._rows[i] for i in (*own, name)]] - family.values[0]
-        if not own or not bool(changes.any(1).all()):
-            return {}
-        fit = uneven_fit(family, changes[:-1], changes[-1])
-        if fit.unexplained > REST:
-            return {}
-        fitted = zip(own, fit.coefficients, fit.widths, strict=True)
-        return {i: (c - w, c, c + w) for i, c, w in fitted}
+        found = curved_shares(self._family, self._rows, name, names)
+        return found[0] if found is not None and found[1] <= REST else {}
 
     def _own(self, name: str) -> Bounds | None:
         """Return what the change that a fine-tune or an adapter added holds of the source's."""

@@ -114,7 +114,7 @@ class Doser:
         yield from _doses_of(self._known[target], sources, target)
 
     def _measure_beside(self, sources: Sequence[str], target: str) -> Iterator[MeasuredDose]:
-        found = self._contents(target, sources, [_asked(source, target) for source in sources])
+        found = self._contents(target, sources, [asked_for(source, target) for source in sources])
         yield from _doses_of(found, sources, target)
 
     def _contents(
@@ -153,7 +153,7 @@ def _doses_of(found: "Contents", sources: Collection[str], target: str) -> Itera
             yield _dose(amount, target, slack)
 
 
-def _asked(source: str, target: str) -> Derivation:
+def asked_for(source: str, target: str) -> Derivation:
     """Return an edge that makes a source one of those that a target is explained by."""
     witness = Evidence(kind=EvidenceKind.SKETCH, where="asked for")
     return Derivation(parent=source, child=target, relation=Relation.MERGE, evidence=(witness,))

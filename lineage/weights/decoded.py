@@ -6,6 +6,7 @@ MXFP4), numbers are made panel by panel. Companions (scales, zeros, absmax) are 
 stream anew and let go after it, so that nothing is kept and threads share nothing.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -124,15 +125,11 @@ class Rule(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class InOrder:
-    """A packed tensor whose codes lie in the order of its `count` numbers."""
+class Decoded(ABC):
+    """A region of numbers that are decoded while they are streamed."""
 
+    __slots__ = ()
     codes: Region
-    companions: tuple[Companion, ...]
-    rule: Rule
-    count: int
-    dtype: DType
 
     @property
     def blob(self) -> Blob:
@@ -142,6 +139,21 @@ class InOrder:
     def stream(self, chunk: int) -> Iterator[memoryview]:
         """Yield the bytes of all numbers in order, at most `chunk` at a time."""
         return _gathered(self._decoded(), chunk)
+
+    @abstractmethod
+    def _decoded(self) -> Iterator[memoryview]:
+        """Yield the bytes of all numbers in order, in pieces of any size."""
+
+
+@dataclass(frozen=True, slots=True)
+class InOrder(Decoded):
+    """A packed tensor whose codes lie in the order of its `count` numbers."""
+
+    codes: Region
+    companions: tuple[Companion, ...]
+    rule: Rule
+    count: int
+    dtype: DType
 
     def _decoded(self) -> Iterator[memoryview]:
         align = self.rule.align
@@ -210,7 +222,7 @@ class Panel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(Decoded):
     """A packed matrix (m, n) stored as 32-bit words (`height`, `width`), one or more rows a column.
 
     Streams panels of columns; a tensor beyond `PANEL` bytes is read once for each of them.
@@ -223,15 +235,6 @@ class Columns:
     width: int
     dtype: DType
     columns: int
-
-    @property
-    def blob(self) -> Blob:
-        """The file of the codes."""
-        return self.codes.blob
-
-    def stream(self, chunk: int) -> Iterator[memoryview]:
-        """Yield the bytes of all numbers in order, at most `chunk` at a time."""
-        return _gathered(self._decoded(), chunk)
 
     def _decoded(self) -> Iterator[memoryview]:
         tables = self.panel.tables([c.whole() for c in self.companions], self.codes)

@@ -8,19 +8,20 @@ others. No descendant that holds more than the bound may be cleared. `fit` is wh
 fit over all that made a model would say instead (`contents`).
 """
 
+import argparse
 import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lineage.domain.derivation import SHOWN, Derivation, Evidence, EvidenceKind, Relation
+from lineage.domain.derivation import Derivation
 from lineage.domain.ids import split_revision_id
 from lineage.infer.contents import contents, line_of, parents_of
 from lineage.infer.scan import scan
 from lineage.infer.types import Source, Subject
 from lineage.infer.unlinked import unlinked
-from lineage.ingest.dosing import BIAS
+from lineage.ingest.dosing import BIAS, asked_for
 from lineage.propagate.hazards import UNLINKED
 from scripts.bench.doses import Lines
 from scripts.bench.inference import zoo_subjects
@@ -32,18 +33,13 @@ MARGIN = 0.02
 
 def main(arguments: Sequence[str]) -> int:
     """Print the scores of each zoo."""
-    cache, count, zoos = Path.home() / ".cache/lineage/bench", 3, []
-    rest = list(arguments)
-    while rest:
-        word = rest.pop(0)
-        if word == "--cache":
-            cache = Path(rest.pop(0))
-        elif word == "--sources":
-            count = int(rest.pop(0))
-        else:
-            zoos.append(Path(word))
-    for zoo in zoos:
-        _zoo(zoo, cache, count)
+    parser = argparse.ArgumentParser(description="Score clearance where a link is missing.")
+    parser.add_argument("zoos", nargs="+", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/lineage/bench")
+    parser.add_argument("--sources", type=int, default=3)
+    asked = parser.parse_args(arguments)
+    for zoo in asked.zoos:
+        _zoo(zoo, asked.cache, asked.sources)
     return 0
 
 
@@ -84,6 +80,7 @@ def _scored(
     edges = list(scan(others, ignore_claims=True).derivations)
     pair = [asked, *(s for name, s in members.items() if source in line.below(name))]
     edges += [e for e in scan(pair, ignore_claims=True).derivations if e.child == asked.revision]
+    everything = list(members.values())
     below, touched = line.below(source), line.below(source, inside=False)
     for name, subject in members.items():
         if truth.repo(name).kind != "model" or name == source or source in line.below(name):
@@ -93,7 +90,6 @@ def _scored(
         kind = "hidden" if name in below else "other"
         yield kind
         dose = abs(line.dose(source, name))
-        everything = list(members.values())
         bounds = {
             "bound": unlinked(subject.revision, asked.revision, everything, edges),
             "fit": _fit(subject.revision, asked.revision, everything, edges),
@@ -108,9 +104,7 @@ def _fit(
     target: str, source: str, subjects: Sequence[Subject], edges: Sequence[Derivation]
 ) -> Source | None:
     """Return what one fit over a model's ancestors and the source says, None for nothing."""
-    witness = Evidence(kind=EvidenceKind.SKETCH, where="asked for")
-    asked = Derivation(parent=source, child=target, relation=Relation.MERGE, evidence=(witness,))
-    known = [*(e for e in edges if e.status in SHOWN), asked]
+    known = [*edges, asked_for(source, target)]
     line = set(line_of(target, parents_of(known)))
     found = contents(target, [s for s in subjects if s.revision in line], known, least=0.0)
     slack = BIAS * found.unexplained
