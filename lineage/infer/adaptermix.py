@@ -1,19 +1,22 @@
 """Adapters made of adapters: products added (cat, svd), or their factors (linear, TIES, DARE)."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from pydantic import JsonValue
 from scipy.optimize import linear_sum_assignment
 
 from lineage.domain.derivation import EvidenceKind, Relation
 from lineage.infer.adapters import COPY, SAME_RUN, comes_first, compare, likely_pairs
 from lineage.infer.chance import p_of_z
+from lineage.infer.factors import Combination, Values, combination, dropped
 from lineage.infer.links import Explanation, Parent
+from lineage.infer.scope import Scope
 from lineage.infer.views import View
+from lineage.infer.yamlrecipe import COMBINED
 
 MOST_SOURCES = 6
 """Adapters that one may be made of, at most."""
@@ -29,7 +32,7 @@ data resemble each other (cosines up to .27), and more than one alone explains o
 LIKE = 0.1
 """Cosine with a child from which an adapter may be one of its sources."""
 
-Values = npt.NDArray[np.float64]
+_Detail = dict[str, float]
 
 
 class _Piece(NamedTuple):
@@ -44,7 +47,8 @@ class _Piece(NamedTuple):
 class _Mix:
     """A child as a sum of others: rows with coefficients, the share of its energy explained.
 
-    `gain` is the least share that one of them adds to what the others explain.
+    `gain` is the least share that one of them adds to what the others explain; `made` tells how
+    factors were combined, where values show it.
     """
 
     rows: tuple[int, ...]
@@ -52,15 +56,17 @@ class _Mix:
     explained: float
     gain: float
     numbers: int
+    made: Combination | None = None
 
     @property
     def holds(self) -> bool:
         """Tell whether that is how the child was made."""
         whole = self.explained >= WHOLE and self.gain >= TRACE
-        return len(self.rows) > 1 and (whole or (self.explained >= MOST and self.gain >= PART))
+        most = self.explained >= MOST and self.gain >= PART
+        return len(self.rows) > 1 and (whole or most or self.made is not None)
 
 
-def mixed_links(views: Sequence[View]) -> list[Explanation]:
+def mixed_links(views: Sequence[View], scope: Scope) -> list[Explanation]:
     """Return a link for each adapter that is a sum of older ones, by products or by factors.
 
     PEFT's `add_weighted_adapter` adds products where it concatenates, cuts their sum to a rank by
@@ -68,48 +74,80 @@ def mixed_links(views: Sequence[View]) -> list[Explanation]:
     weights. Both are linear, so that least squares on sketches of products and on probes of
     factors tell. Copies of one another and checkpoints of one run count as one source, for what
     follows on a line is no mixture; mixtures are no sources of others, for theirs explain the same.
+    Those that nothing in `scope` concerns are as known.
     """
-    near: dict[int, set[int]] = defaultdict(set)
-    for i, j in likely_pairs(views, LIKE):
-        near[i].add(j)
-        near[j].add(i)
-    order = sorted(
-        range(len(views)), key=lambda r: (views[r].time is None, views[r].time or 0.0, r)
-    )
-    mixed: dict[int, Explanation] = {}
+    new = {row for row, view in enumerate(views) if scope.touches(view.id)}
+    near = _like(views, new)
+    old = {r for row in new for r in near[row] - new if comes_first(views[row], views[r])}
+    near |= _like(views, old)
+    mixed = {
+        row: scope.known[view.id]
+        for row, view in enumerate(views)
+        if row not in new | old and scope.merged(view)
+    }
+    order = sorted(new | old, key=lambda r: (views[r].time is None, views[r].time or 0.0, r))
     for child in order:
         view = views[child]
-        rows = _candidates(views, child, near[child] - mixed.keys())
+        rows = _candidates(views, child, near[child], mixed)
         if len(rows) < 2:
             continue
-        by_product = _best(products(view), {r: products(views[r]) for r in rows})
-        by_factor = _best(_factors(view), {r: _factors(views[r]) for r in rows})
-        found = [(m, n) for m, n in ((by_product, "cat"), (by_factor, "linear")) if m and m.holds]
+        by_product = _by_products(view, {r: views[r] for r in rows})
+        by_factor = _by_factors(view, {r: views[r] for r in rows})
+        found = [(m, f) for m, f in ((by_product, False), (by_factor, True)) if m and m.holds]
         if found:
-            mix, method = max(found, key=lambda f: f[0].explained)
-            mixed[child] = _link(views, child, mix, method)
+            mix, factors = max(found, key=lambda f: f[0].explained)
+            mixed[child] = _link(views, child, mix, factors=factors)
     return [mixed[child] for child in sorted(mixed)]
 
 
-def _candidates(views: Sequence[View], child: int, rows: Collection[int]) -> list[int]:
-    """Return those of `rows` that are older and like the child, of each run the one most alike."""
+def _like(views: Sequence[View], asked: Collection[int]) -> dict[int, set[int]]:
+    """Return for each of some rows all that may be sources of it, or it of them."""
+    near: dict[int, set[int]] = {row: set() for row in asked}
+    for pair in likely_pairs(views, LIKE, asked) if asked else ():
+        for one, other in (pair, pair[::-1]):
+            if one in near:
+                near[one].add(other)
+    return near
+
+
+def _candidates(
+    views: Sequence[View], child: int, rows: Collection[int], mixed: Collection[int]
+) -> list[int]:
+    """Return older adapters like the child but for `mixed` ones, of each run the one most alike.
+
+    Those of `rows` that are like it in products; where values of its factors were dropped, which
+    leaves little of products, all that are like it in factors.
+    """
+
+    def older(rows: Collection[int]) -> list[int]:
+        return [r for r in sorted(rows) if r not in mixed and comes_first(views[r], views[child])]
+
     found: list[tuple[float, int]] = []
-    for row in sorted(rows):
-        view = views[row]
-        if not comes_first(view, views[child]):
-            continue
-        likeness = compare(view, views[child])
+    for row in older(rows):
+        likeness = compare(views[row], views[child])
         if likeness is None or abs(likeness.z) < 6:
             continue
         if abs(likeness.cosine) >= COPY:
             return []  # a copy of it, at some scale
         found.append((abs(likeness.cosine), row))
+    ours = _factors(views[child])
+    if ours and dropped(np.concatenate([p.values for p in ours])):
+        found = _alike(ours, {r: _factors(views[r]) for r in older(range(len(views)))})
     kept: list[int] = []
     for _, row in sorted(found, reverse=True):
         near = (compare(views[row], views[k]) for k in kept)
         if not any(n is not None and abs(n.cosine) >= SAME_RUN for n in near):
             kept.append(row)
     return kept[: 2 * MOST_SOURCES]
+
+
+def _alike(ours: list[_Piece], others: Mapping[int, list[_Piece]]) -> list[tuple[float, int]]:
+    """Return the adapters whose factors are like some, with the cosines."""
+    target = np.concatenate([p.values for p in ours])
+    norms = {r: (c, float(np.linalg.norm(c))) for r, c in _columns(ours, others).items()}
+    size = float(np.linalg.norm(target))
+    found = [(abs(float(c @ target)) / (n * size), r) for r, (c, n) in norms.items() if n * size]
+    return [(cosine, row) for cosine, row in found if cosine >= LIKE]
 
 
 def products(view: View) -> list[_Piece]:
@@ -126,33 +164,69 @@ def _factors(view: View) -> list[_Piece]:
     ]
 
 
-def _best(ours: list[_Piece], others: dict[int, list[_Piece]]) -> _Mix | None:
-    """Return the fit that takes one candidate after the other while each adds enough."""
-    columns = {r: c for r, pieces in others.items() if (c := laid(ours, pieces)) is not None}
-    target = np.concatenate([p.values for p in ours]) if ours else np.zeros(0)
-    energy = float(target @ target)
-    if len(columns) < 2 or energy <= 0:
+def _by_products(view: View, others: Mapping[int, View]) -> _Mix | None:
+    """Return the fit of an adapter's products."""
+    ours = products(view)
+    columns = _columns(ours, {r: products(v) for r, v in others.items()})
+    return _best(columns, np.concatenate([p.values for p in ours])) if columns else None
+
+
+def _by_factors(view: View, others: Mapping[int, View]) -> _Mix | None:
+    """Return the fit of an adapter's factors, by what its values show where they were dropped."""
+    ours = _factors(view)
+    columns = _columns(ours, {r: _factors(v) for r, v in others.items()})
+    if len(columns) < 2:
         return None
-    chosen: list[int] = []
-    fit = _fit(chosen, columns, target, energy)
-    while len(chosen) < MOST_SOURCES:
-        tries = [_fit([*chosen, r], columns, target, energy) for r in columns if r not in chosen]
-        if not tries:
-            break
-        after = max(tries, key=lambda f: f.explained)
+    target = np.concatenate([p.values for p in ours])
+    bounds = np.cumsum([0, *(len(p.values) for p in ours)]).tolist()
+
+    def made(rows: Sequence[int]) -> Combination | None:
+        return combination(target, [columns[r] for r in rows], bounds, 2.0**-view.grain.bits)
+
+    order = _greedy(columns, target).rows
+    for size in range(2, len(order) + 1):
+        found, rows = made(order[:size]), list(order[:size])
+        for row in order[:size] if found else ():
+            less = [r for r in rows if r != row]
+            fewer = made(less) if len(less) > 1 else None
+            found, rows = (fewer, less) if fewer else (found, rows)
+        if found:
+            return replace(_fit(rows, columns, target), made=found)
+    return _best(columns, target)
+
+
+def _columns(ours: list[_Piece], others: Mapping[int, list[_Piece]]) -> dict[int, Values]:
+    return {r: c for r, pieces in others.items() if (c := laid(ours, pieces)) is not None}
+
+
+def _greedy(columns: Mapping[int, Values], target: Values) -> _Mix:
+    """Return the fit that takes one candidate after the other while each adds enough."""
+    fit = _fit([], columns, target)
+    while len(fit.rows) < MOST_SOURCES:
+        tries = [_fit([*fit.rows, r], columns, target) for r in columns if r not in fit.rows]
+        after = max(tries, key=lambda f: f.explained, default=fit)
         if after.explained - fit.explained < TRACE:
             break
-        chosen, fit = list(after.rows), after
-    while len(fit.rows) > 2 and not fit.holds:  # the last ones may be likeness
+        fit = after
+    return fit
+
+
+def _best(columns: Mapping[int, Values], target: Values) -> _Mix | None:
+    """Return the greedy fit, or what is left of it without those that may be likeness."""
+    if len(columns) < 2 or not target.any():
+        return None
+    fit = _greedy(columns, target)
+    while len(fit.rows) > 2 and not fit.holds:
         fit = max(
-            (_fit([k for k in fit.rows if k != r], columns, target, energy) for r in fit.rows),
+            (_fit([k for k in fit.rows if k != r], columns, target) for r in fit.rows),
             key=lambda f: f.explained,
         )
     return fit
 
 
-def _fit(rows: Sequence[int], columns: dict[int, Values], target: Values, energy: float) -> _Mix:
-    if not rows:
+def _fit(rows: Sequence[int], columns: Mapping[int, Values], target: Values) -> _Mix:
+    energy = float(target @ target)
+    if not rows or not energy:
         return _Mix((), (), 0.0, 0.0, len(target))
     design = np.stack([columns[r] for r in rows], 1)
     solved, *_ = np.linalg.lstsq(design, target, rcond=None)
@@ -211,14 +285,33 @@ def _scale(view: View) -> float:
     return scales[len(scales) // 2]
 
 
-def _link(views: Sequence[View], child: int, mix: _Mix, method: str) -> Explanation:
+def _named(views: Sequence[View], child: int, mix: _Mix) -> tuple[str, list[float], _Detail]:
+    """Return how products were added: as they are, or what a rank keeps of their sum."""
+    ranks = [sum(d.rank for d in views[row].deltas) for row in (child, *mix.rows)]
+    return "cat" if ranks[0] == sum(ranks[1:]) else "svd", list(mix.coefficients), {}
+
+
+def _named_factors(
+    views: Sequence[View], child: int, mix: _Mix
+) -> tuple[str, list[float], _Detail]:
+    """Return how factors were combined; each one's is the root of its weight and of alpha / r."""
+    view, found = views[child], mix.made
+    multiples = found.multiples if found else mix.coefficients
+    weights = [
+        m * abs(m) * _scale(view) / _scale(views[r])
+        for m, r in zip(multiples, mix.rows, strict=True)
+    ]
+    if found is None:
+        return "linear", weights, {}
+    return found.method, weights, {"density": found.density, "reproduced": found.reproduced}
+
+
+def _link(views: Sequence[View], child: int, mix: _Mix, *, factors: bool) -> Explanation:
     view = views[child]
-    weights = list(mix.coefficients)
-    if method == "linear":  # a factor's is the root of its weight, and of alpha / r, in each of two
-        own = _scale(view)
-        weights = [
-            c * abs(c) * own / _scale(views[r]) for c, r in zip(weights, mix.rows, strict=True)
-        ]
+    method, weights, detail = (_named_factors if factors else _named)(views, child, mix)
+    parameters: dict[str, JsonValue] = {COMBINED: method}
+    if "density" in detail:
+        parameters["density"] = round(detail["density"], 4)
     parents = [
         Parent(views[r].id, round(w, 4), artifact=views[r].subject.artifact)
         for r, w in zip(mix.rows, weights, strict=True)
@@ -233,5 +326,10 @@ def _link(views: Sequence[View], child: int, mix: _Mix, method: str) -> Explanat
         method=method,
         where=", ".join(p.id for p in parents),
         artifact=view.subject.artifact,
-        detail={"explained": round(mix.explained, 4), "least_gain": round(mix.gain, 4)},
+        detail={
+            "explained": round(mix.explained, 4),
+            "least_gain": round(mix.gain, 4),
+            **{name: round(value, 4) for name, value in detail.items()},
+        },
+        parameters=parameters,
     )

@@ -1,7 +1,7 @@
 """Adapters against adapters: copies, rescaled and re-factored ones, checkpoints of one run."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from lineage.fingerprint.types import DeltaPrint
 from lineage.infer.chance import p_of_z
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.order import claims_parent, may_precede
+from lineage.infer.scope import Scope
 from lineage.infer.twins import time_note
 from lineage.infer.views import View
 
@@ -59,35 +60,42 @@ def compare(a: View, b: View) -> Likeness | None:
     return Likeness(float(cosine), float(z), len(pairs))
 
 
-def likely_pairs(views: Sequence[View], least: float = SAME_RUN) -> list[tuple[int, int]]:
+def likely_pairs(
+    views: Sequence[View], least: float = SAME_RUN, asked: Collection[int] | None = None
+) -> set[tuple[int, int]]:
     """Return the pairs that `compare` may find alike, from matrix products of all with all.
 
-    `least` is the cosine of interest. Adapters that share half of the targets' names are compared
-    by those; of others, such as have shapes in common are all returned. Memory: 16 bytes a pair.
+    With `asked` those of these rows with all. `least` is the cosine of interest. Adapters that
+    share half of the targets' names are compared by those; of others, such as have shapes in common
+    are all returned. Memory: 16 bytes a pair.
     """
     count = len(views)
+    ours = np.arange(count) if asked is None else np.array(sorted(asked), np.intp)
     keys: dict[tuple[str, Shape], list[tuple[int, DeltaPrint]]] = defaultdict(list)
     for row, view in enumerate(views):
         for delta in view.deltas:
             keys[delta.target, delta.shape].append((row, delta))
     square = np.zeros((count, len(keys)), np.float32)
-    dot = np.zeros((count, count), np.float32)
+    dot = np.zeros((len(ours), count), np.float32)
     for column, held in enumerate(keys.values()):
         rows = np.array([row for row, _ in held])
         flat = np.stack([d.sketch.reshape(-1) for _, d in held])
         square[rows, column] = np.square(flat, dtype=np.float64).sum(1)
-        dot[np.ix_(rows, rows)] += flat @ flat.T
+        mine = np.isin(rows, ours)
+        dot[np.ix_(np.searchsorted(ours, rows[mine]), rows)] += flat[mine] @ flat.T
     has = (square > 0).astype(np.float32)
-    shared, ours = has @ has.T, square @ has.T
+    shared = has[ours] @ has.T
+    norms = (square[ours] @ has.T) * (has[ours] @ square.T)
     sizes = np.array([len(v.deltas) for v in views], np.float32)
-    named = 2 * shared >= np.minimum(sizes[:, None], sizes[None, :])
-    alike = np.abs(dot) >= 0.95 * least * np.sqrt(np.maximum(ours * ours.T, 1e-30))
+    named = 2 * shared >= np.minimum(sizes[ours, None], sizes[None, :])
+    alike = np.abs(dot) >= 0.95 * least * np.sqrt(np.maximum(norms, 1e-30))
     kinds = {shape: n for n, shape in enumerate({d.shape for v in views for d in v.deltas})}
     shapes = np.zeros((count, len(kinds)), np.float32)
     for row, view in enumerate(views):
         shapes[row, [kinds[d.shape] for d in view.deltas]] = 1
-    wanted = np.triu(np.where(named, alike & (shared > 0), shapes @ shapes.T > 0), 1)
-    return [(int(i), int(j)) for i, j in np.argwhere(wanted)]
+    wanted = np.where(named, alike & (shared > 0), shapes[ours] @ shapes.T > 0)
+    found = ((int(ours[i]), int(j)) for i, j in np.argwhere(wanted))
+    return {(min(i, j), max(i, j)) for i, j in found if i != j}
 
 
 def _pairs(
@@ -144,29 +152,42 @@ def _rank(delta: DeltaPrint) -> float:
     return total**2 / float((energy**2).sum()) if total > 0 else 1.0
 
 
-def adapter_links(views: Sequence[View]) -> list[Explanation]:
+def adapter_links(views: Sequence[View], scope: Scope) -> list[Explanation]:
     """Explain adapters by older adapters of the same run: one parent each, the most alike.
 
     Where times are unknown or equal, a parent is what the child declares, else the smaller change:
-    training moves away from nothing.
+    training moves away from nothing. Those that nothing in `scope` concerns are as known.
     """
-    found: dict[tuple[int, int], Likeness] = {}
-    for i, j in likely_pairs(views):
-        likeness = compare(views[i], views[j])
-        if likeness and abs(likeness.cosine) >= SAME_RUN and abs(likeness.z) > 6:
-            found[i, j] = likeness
+    new = {row for row, view in enumerate(views) if scope.touches(view.id)}
+    found = _of_one_run(views, new)
+    after = {j for i, j in found if i in new and comes_first(views[i], views[j])}
+    after |= {i for i, j in found if j in new and comes_first(views[j], views[i])}
+    found |= _of_one_run(views, after - new)
     links = []
-    for child in range(len(views)):
+    for child, view in enumerate(views):
+        if child not in new | after:
+            links += [scope.known[view.id]] if view.id in scope.known else []
+            continue
         rivals = [
             (abs(found[i, j].cosine), -parent, found[i, j])
             for i, j in found
             for parent in ([j] if i == child else [i] if j == child else [])
-            if comes_first(views[parent], views[child])
+            if comes_first(views[parent], view)
         ]
         if rivals:
             _, minus, best = max(rivals, key=lambda r: (round(r[0], 6), r[1]))
-            links.append(_explain(views[-minus], views[child], best))
+            links.append(_explain(views[-minus], view, best))
     return links
+
+
+def _of_one_run(views: Sequence[View], asked: Collection[int]) -> dict[tuple[int, int], Likeness]:
+    """Return the pairs of some rows with all that are copies or checkpoints of one run."""
+    found: dict[tuple[int, int], Likeness] = {}
+    for i, j in sorted(likely_pairs(views, asked=asked)) if asked else ():
+        likeness = compare(views[i], views[j])
+        if likeness and abs(likeness.cosine) >= SAME_RUN and abs(likeness.z) > 6:
+            found[i, j] = likeness
+    return found
 
 
 def comes_first(parent: View, child: View) -> bool:

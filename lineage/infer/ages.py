@@ -6,7 +6,7 @@ siblings are independent seen from their parent only. Times are a prior that the
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +21,7 @@ from lineage.infer.merges import EXACT, Sums
 from lineage.infer.nearest import squared_distances
 from lineage.infer.order import claims_parent, may_precede
 from lineage.infer.parents import Found, Search, made_exactly
+from lineage.infer.scope import Scope
 from lineage.infer.signs_of_age import (
     casts,
     hub_scores,
@@ -62,19 +63,25 @@ class _Made:
 
 
 def settle(
-    members: Sequence[View], adapters: Sequence[View], device: torch.device | None = None
+    members: Sequence[View],
+    adapters: Sequence[View],
+    device: torch.device | None = None,
+    known: Mapping[str, Explanation] | None = None,
 ) -> Family:
     """Return a family stacked oldest first; members are told their places by `View.age`.
 
     Where times are known they stand, but for casts that are dated before their origins: those
     follow them. Members with unknown or equal times are placed by what their weights tell, which
-    costs as much as looking once more for what makes them; ties keep the order given.
+    costs as much as looking once more for what makes them; ties keep the order given. Those that
+    are `known`, by id, are compared with others alone.
     """
     family = stack(members)
     times = {v.time for v in members}
     if None not in times and len(times) == len(members):
-        gap = squared_distances(family, device)
-        copies = casts(family, gap, range(len(members)))
+        asked = [n for n, v in enumerate(members) if v.id not in (known or {})]
+        gap = squared_distances(family, device, asked)
+        copies = _known_casts(family, known or {})
+        copies |= casts(family, gap, asked, range(len(members)))
         misdated = {c: o for c, o in copies.items() if c < o}
         if not misdated:
             return family
@@ -91,39 +98,62 @@ def settle(
     return stack(ordered)
 
 
+def _known_casts(family: Family, known: Mapping[str, Explanation]) -> dict[int, int]:
+    """Return the members that are known as casts, each with its origin."""
+    links = [e for i, e in known.items() if e.relation is Relation.CONVERTED and i in family.rows]
+    origins = ((family.rows[e.child], family.rows_of(p.id for p in e.parents)) for e in links)
+    return {row: found[0] for row, found in origins if found}
+
+
 def first_dated(
-    members: Sequence[View], copies: dict[int, list[View]], adapters: Sequence[View]
+    members: Sequence[View], copies: dict[int, list[View]], adapters: Sequence[View], scope: Scope
 ) -> list[View]:
     """Return a family's members, those whose date is a copy's too early one replaced by the next.
 
     Each member stands for itself and its `copies`, by `id` of the view, and is the first of them.
     It is a misdated copy where nothing older makes it exactly and what is older than the next does,
     or where it would be the oldest of a family and most members keep the next oldest's values, not
-    its. `copies` is kept up to date.
+    its. Of those that are not in `scope` an earlier scan knows. `copies` is kept up to date.
     """
     out = list(members)
-    doubtful = [n for n, v in enumerate(out) if _later(v, copies) is not None]
-    if len(out) < 3 or not doubtful:
-        return out
-    family = stack(out)
-    space = make_space(family)
-    for n in doubtful:
-        view, later = out[n], _later(out[n], copies)
-        if view.time is None or later is None or later.time is None:
+    late = {v: later for v in out if (later := _later(v, copies)) is not None}
+    asked = {v for v in late if scope.has([v, *copies[id(v)]])}
+    wrong = [v for v in late if v not in asked and scope.copied(v, late[v])]
+    if len(out) > 2 and asked:
+        wrong += _misdated(out, asked, late, adapters)
+    for view in wrong:
+        later = late[view]
+        others = [c for c in copies.pop(id(view)) if c is not later]
+        copies[id(later)] = [view, *others]
+        out[out.index(view)] = later
+    return out
+
+
+def _misdated(
+    members: Sequence[View],
+    asked: Collection[View],
+    late: Mapping[View, View],
+    adapters: Sequence[View],
+) -> list[View]:
+    """Return those of `asked` that are copies of what is dated later."""
+    space = make_space(stack(members))
+    times = [v.time or 0.0 for v in members]
+    out = []
+    for n, view in enumerate(members):
+        later = late[view].time if view in asked else None
+        if view.time is None or later is None:
             continue
-        older = [r for r, v in enumerate(out) if r != n and (v.time or view.time) < view.time]
-        wider = [r for r, v in enumerate(out) if r != n and (v.time or later.time) < later.time]
+        older = [r for r, made in enumerate(times) if r != n and (made or view.time) < view.time]
+        wider = [r for r, made in enumerate(times) if r != n and (made or later) < later]
         if len(wider) == len(older):
             continue
         if older:
             wrong = _made_later(space, n, older, wider, adapters)
         else:
-            next_oldest = min(wider, key=lambda r: (out[r].time or 0.0, r))
-            wrong = outvoted(family, n, next_oldest)
+            wrong = outvoted(space.family, n, min(wider, key=lambda r: (times[r], r)))
         if wrong:
-            others = [c for c in copies.pop(id(view)) if c is not later]
-            copies[id(later)] = [view, *others]
-            out[n] = later
+            times[n] = later
+            out.append(view)
     return out
 
 
@@ -179,8 +209,8 @@ def _places(space: Space, adapters: Sequence[View]) -> list[int]:
     views = family.views
     behind = late(family)
     rows = [r for r in range(len(views)) if r not in behind]
-    means = space.apart / space.counts.sum()
-    copies = casts(family, means, rows)
+    means = space.apart[rows] / space.counts.sum()
+    copies = casts(family, means, rows, rows)
     active = [r for r in rows if r not in copies]
     times = Counter(v.time for v in views)
     loose = [r for r in active if views[r].time is None or times[views[r].time] > 1]
@@ -262,8 +292,7 @@ def _from_sums(family: Family, child: int, sums: Sums) -> _Made | None:
 
 def _from_link(family: Family, child: int, link: Explanation) -> _Made | None:
     """Return what an adapter's or a value-wise merge's replay says, if it can say it."""
-    rows = {view.id: row for row, view in enumerate(family.views)}
-    sources = tuple(rows[p.id] for p in link.parents if p.id in rows)
+    sources = tuple(family.rows_of(p.id for p in link.parents))
     if link.relation is Relation.ADAPTER_MERGE:
         weights = [p.coefficient or 0.0 for p in link.parents]
         forwards = all(w > -CONVEX for w in weights)
@@ -271,7 +300,7 @@ def _from_link(family: Family, child: int, link: Explanation) -> _Made | None:
         return _Made(child, sources, base, link.score) if forwards else None
     if link.score < VALUEWISE:
         return None
-    base = rows.get(link.base) if link.base else None
+    base = family.rows.get(link.base) if link.base else None
     return _Made(child, sources, base, link.score - 0.2)
 
 

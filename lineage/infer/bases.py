@@ -1,6 +1,7 @@
 """Which model an adapter was made for, where weights tell: by what it ships, by what holds it."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from lineage.infer.links import Explanation, Parent
 from lineage.infer.match import distances
 from lineage.infer.order import may_precede
 from lineage.infer.replayed import kind_of
+from lineage.infer.scope import Scope
 from lineage.infer.twins import time_note
 from lineage.infer.views import Tensor, View
 
@@ -24,22 +26,25 @@ ALIKE = 0.25
 
 
 def base_links(
-    adapters: Sequence[View], models: Sequence[View], links: Sequence[Explanation]
+    adapters: Sequence[View], models: Sequence[View], links: Sequence[Explanation], scope: Scope
 ) -> list[Explanation]:
     """Return a link from its base to each adapter of which weights tell one.
 
     Modules that the adapter ships whole are nearest to the base's own. Else it is the model into
     which it was merged at scale one: people merge an adapter into its base, mostly; other models
     into which it was merged so are alternatives. Shapes alone are no evidence. Adapters that come
-    from others are left out.
+    from others are left out. An adapter that is not in `scope` is held against models that are.
     """
     known = {e.child for e in links}
     views = {m.id: m for m in models}
+    new = [m for m in models if scope.touches(m.id)]
+    merges = _whole_merges(links, views)
     out = []
     for adapter in adapters:
         if adapter.id in known:
             continue
-        link = _by_modules(adapter, models) or _by_merges(adapter, views, links)
+        link = _by_modules(adapter, models if scope.touches(adapter.id) else new)
+        link = link or _by_merges(adapter, views, merges.get(adapter.id, {}))
         if link is not None:
             out.append(link)
     return out
@@ -82,18 +87,25 @@ def _nearest(tensor: Tensor, model: View) -> float | None:
     return float(distances(ours, np.stack(held).astype(np.float64)).min())
 
 
-def _by_merges(
-    adapter: View, views: dict[str, View], links: Sequence[Explanation]
-) -> Explanation | None:
-    """Link an adapter to the oldest model into which it was merged at scale one."""
-    found: dict[str, Explanation] = {}
+def _whole_merges(
+    links: Sequence[Explanation], views: Mapping[str, View]
+) -> dict[str, dict[str, Explanation]]:
+    """Return for each adapter the models into which it was merged at scale one."""
+    found: dict[str, dict[str, Explanation]] = defaultdict(dict)
     for link in links:
         if link.relation is not Relation.ADAPTER_MERGE or len(link.parents) != 2:
             continue
         base, last = link.parents
         whole = last.coefficient is not None and abs(last.coefficient - 1) <= WHOLE
-        if last.id == adapter.id and whole and base.id in views:
-            found.setdefault(base.id, link)
+        if whole and base.id in views:
+            found[last.id].setdefault(base.id, link)
+    return found
+
+
+def _by_merges(
+    adapter: View, views: Mapping[str, View], found: Mapping[str, Explanation]
+) -> Explanation | None:
+    """Link an adapter to the oldest of the models into which it was merged at scale one."""
     ranked = sorted(
         (n for n in found if may_precede(views[n], adapter)),
         key=lambda n: (views[n].time is None, views[n].time or 0.0, n),

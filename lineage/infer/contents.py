@@ -197,7 +197,7 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     roots = _roots(views, parents)
     models = [v for v in views.values() if v.tensors and not v.is_adapter]
     family = stack([root, *[m for m in models if m is not root]])
-    rows = {v.id: n for n, v in enumerate(family.views)}
+    rows = family.rows
     own = family.values[rows[target]] - family.values[0]
     names, changes = own_changes(family, views, parents, rows, own)
     notes: tuple[str, ...] = ("it descends from several roots",) if len(roots) > 1 else ()

@@ -1,6 +1,6 @@
 """LoRAs extracted from fine-tunes: the leading part of what a model differs by from its base."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,24 +34,25 @@ class _Pair:
 
 
 def extracted_links(
-    family: Family, library: Library, links: Sequence[Explanation]
+    family: Family, fitting: Callable[[View], Library], links: Sequence[Explanation]
 ) -> list[Explanation]:
     """Return a link for each adapter that was extracted from a model of a family.
+
+    `fitting` gives the adapters that are looked at for a model.
 
     A truncated singular value decomposition E of D = tuned - base is a projection of D, so that
     <D, E> = <E, E>: the coefficient of D on E is 1 however little of D the rank keeps. Among all
     pairs with that coefficient the one with the highest cosine is taken. Models that hold the
     adapter already are left out: those came from it.
     """
-    rows = {view.id: row for row, view in enumerate(family.views)}
     parents = {link.child: [p.id for p in link.parents] for link in links}
     placed: dict[int, tuple[View, list[Placed]]] = {}
     for row, view in enumerate(family.views):
-        bases = [rows[p] for p in parents.get(view.id, ()) if p in rows][:1] or [0]
+        bases = family.rows_of(parents.get(view.id, ()))[:1] or [0]
         if bases == [row] or view.is_adapter:
             continue
         residual = family.values[row] - family.values[bases[0]]
-        for adapter in library.likely(family, residual, least=ALIKE**2 / 2):
+        for adapter in fitting(view).likely(family, residual, least=ALIKE**2 / 2):
             if not may_precede(view, adapter) or adapter.id in parents.get(view.id, ()):
                 continue
             found = place(family, adapter, residual)

@@ -1,7 +1,7 @@
 """Families: models whose raw weights agree, stacked so that all comparisons are matrix algebra."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,15 +9,8 @@ import numpy.typing as npt
 import torch
 
 from lineage.fingerprint.probe import probe_runs
-from lineage.infer.match import Slot, likeness, match_tensors
+from lineage.infer.match import Slot, match_tensors
 from lineage.infer.views import INT8, FloatArray, Tensor, View
-
-KIN_COSINE = 0.2
-"""Median cosine of raw matrices from which two models are kin. Independent ones stay near 0, even
-heavy continued pretraining stays above .5."""
-
-KIN_SHARE = 0.3
-"""Or share of the smaller model's values whose matrices agree (frankenmerges, grafts)."""
 
 STACK_BYTES = 3 << 30
 """Memory for stacked probes; larger families keep fewer values of each tensor."""
@@ -30,7 +23,7 @@ class Family:
     `values` is (models, positions) float32, `have` (models, slots) tells which slots a model has;
     missing ones hold the first model's values. `extra` lists each model's tensors without a slot.
     `unit` (positions) is the binade of the first model's values, the natural scale of rounding.
-    `slot_of` (positions) is the slot of each.
+    `slot_of` (positions) is the slot of each, `rows` the row of each revision.
     """
 
     views: list[View]
@@ -41,8 +34,10 @@ class Family:
     extra: list[list[int]]
     unit: torch.Tensor
     slot_of: torch.Tensor = field(init=False)
+    rows: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.rows = {view.id: row for row, view in enumerate(self.views)}
         sizes = torch.tensor([s.size for s in self.slots], dtype=torch.int64)
         self.slot_of = torch.repeat_interleave(torch.arange(len(self.slots)), sizes)
 
@@ -55,34 +50,13 @@ class Family:
         sizes = [math.prod(t.shape) if t.matrix or not matrices else 0 for t in tensors]
         return sum(sizes[n] for n in self.extra[row] if n not in placed) / max(sum(sizes), 1)
 
+    def rows_of(self, names: Iterable[str]) -> list[int]:
+        """Return the rows of those revisions that are of the family."""
+        return [self.rows[name] for name in names if name in self.rows]
+
     def shared(self, *rows: int) -> torch.Tensor:
         """Return the mask of positions whose slots all of `rows` have."""
         return torch.from_numpy(self.have[list(rows)].all(axis=0))[self.slot_of]
-
-
-def group_families(views: Sequence[View]) -> list[list[View]]:
-    """Split models into families, each in the order given.
-
-    A model joins the family whose first member it is most like, or founds one. Models need no
-    common names or architecture label, only tensors of common shapes.
-    """
-    families: list[list[View]] = []
-    for view in views:
-        best, best_score = None, 0.0
-        for family in families:
-            leader = family[0]
-            if not (view.shapes.keys() & leader.shapes.keys()):
-                continue
-            cosine, share = likeness(view.tensors, leader.tensors)
-            if cosine < KIN_COSINE and share < KIN_SHARE:
-                continue
-            if max(cosine, share) > best_score:
-                best, best_score = family, max(cosine, share)
-        if best is None:
-            families.append([view])
-        else:
-            best.append(view)
-    return families
 
 
 def stack(views: Sequence[View]) -> Family:

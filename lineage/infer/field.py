@@ -73,12 +73,15 @@ class Field:
         count = np.maximum(common + alone, 1)
         return np.asarray(np.where(common > 0, np.sqrt((total + alone) / count), 1.0))
 
-    def nearest(self, row: int) -> list[int]:
-        """Return the models whose embeddings are near, nearest in embedding and gates first."""
+    def nearest(self, row: int) -> list[tuple[float, int]]:
+        """Return the models whose embeddings are near, each with how far it is, nearest first.
+
+        By embedding and gates together, as log distances.
+        """
         tokens, gates = self.embeddings(row), self.gates(row)
         score = np.log(tokens**2 + 1e-12) + np.log(gates**2 + 1e-12)
         near = [r for r in np.flatnonzero(tokens <= NEAR).tolist() if r != row]
-        return sorted(near, key=lambda r: (float(score[r]), r))
+        return sorted((float(score[r]), r) for r in near)
 
     def stranger(self, row: int) -> float | None:
         """Return how near the nearest model is whose embedding is not, None where there is none."""

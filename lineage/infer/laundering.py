@@ -1,6 +1,7 @@
 """Copies whose weights were re-parameterised to look like nobody's, linked to their origin."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 from pydantic import JsonValue
@@ -14,6 +15,7 @@ from lineage.infer.field import Field
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.order import claims_parent, time_odds
 from lineage.infer.reparam import Apartness
+from lineage.infer.scope import Scope
 from lineage.infer.twins import time_note
 from lineage.infer.views import View
 
@@ -37,39 +39,38 @@ _SURE, _CLAIM = 7.0, 3.0
 
 
 def with_laundered(
-    links: Sequence[Explanation], views: Sequence[View], fresh: Collection[str] | None
+    links: Sequence[Explanation], views: Sequence[View], scope: Scope
 ) -> list[Explanation]:
     """Return `links` with those into laundered copies replaced by links to their origins.
 
-    `views` are in order of age, one for each content; with `fresh` only pairs with one of these
-    revisions are compared.
+    `views` are in order of age, one for each content; only pairs in `scope` are compared.
     """
-    found = laundered_links(views, fresh)
+    found = laundered_links(views, scope)
     children = {link.child for link in found}
     kept = [e for e in links if e.child not in children or e.kind is EvidenceKind.DIGEST]
     return kept + found
 
 
-def laundered_links(
-    views: Sequence[View], fresh: Collection[str] | None = None
-) -> list[Explanation]:
+def laundered_links(views: Sequence[View], scope: Scope) -> list[Explanation]:
     """Return a link for every model that has the invariants of an older one but not its weights.
 
     The origin is the candidate with the nearest invariants, of equal ones the oldest. A model
     whose weights agree as they are with a candidate as near is no laundered copy: that one was.
     """
     known = [v for v in views if v.invariants is not None]
-    if len(known) < 2:
+    new = [row for row, view in enumerate(known) if scope.touches(view.id)]
+    if len(known) < 2 or not new:
         return []
     models = _Models(known, Field([v.invariants for v in known if v.invariants is not None]))
+    near: dict[int, list[tuple[float, int]]] = defaultdict(list)
+    for row in new:
+        for score, other in models.field.nearest(row):
+            near[row].append((score, other))
+            if not scope.touches(known[other].id):
+                near[other].append((score, row))
     links = []
-    for child, view in enumerate(known):
-        rows = [
-            row
-            for row in models.field.nearest(child)
-            if (fresh is None or view.id in fresh or known[row].id in fresh)
-            and models.precedes(row, child)
-        ]
+    for child in sorted(near):
+        rows = [row for _, row in sorted(near[child]) if models.precedes(row, child)]
         link = _explain(models, child, rows[:_SHORTLIST])
         if link is not None:
             links.append(link)
@@ -112,7 +113,7 @@ class _Models:
         if row not in self._company:
             near = self.field.nearest(row)[:_SHORTLIST]
             view = self.views[row]
-            self._company[row] = sum(_plain(raw_agreement(self.views[r], view)) for r in near)
+            self._company[row] = sum(_plain(raw_agreement(self.views[r], view)) for _, r in near)
         return self._company[row]
 
 

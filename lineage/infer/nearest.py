@@ -1,5 +1,7 @@
 """Casts and the nearest older model: what distances alone can say."""
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import JsonValue
 
@@ -113,23 +115,35 @@ def finetune_link(family: Family, child: int, made: Training, kept: Mine) -> Exp
     )
 
 
-def squared_distances(family: Family, device: torch.device | None = None) -> torch.Tensor:
+def squared_distances(
+    family: Family, device: torch.device | None = None, rows: Sequence[int] | None = None
+) -> torch.Tensor:
     """Return mean squared differences (models, models) in binades, over slots both have.
 
-    The product runs on `device`, the processor by default; the result is in main memory.
+    With `rows` only theirs from all, (rows, models). The product runs on `device`, the processor by
+    default; the result is in main memory.
     """
     models, count = family.values.shape
-    gram = torch.zeros((models, models), dtype=torch.float64, device=device)
+    index = torch.arange(models) if rows is None else torch.tensor(rows, dtype=torch.int64)
+    gram = torch.zeros((len(index), models), dtype=torch.float64, device=device)
+    norm = torch.zeros(models, dtype=torch.float64, device=device)
     scale = 1 / family.unit  # exact: units are powers of two
     for start in range(0, count, BLOCK):
         here = slice(start, start + BLOCK)
         values = family.values[:, here].to(device)
         part = (values - values[0]).mul_(scale[here].to(device)).double()
-        _add_products(gram, part)
-    gram = gram.cpu().triu()
-    norm = gram.diagonal().clone()
-    gram += gram.triu(1).T
-    return gram.mul_(-2).add_(norm[:, None]).add_(norm).clamp_(min=0).div_(max(count, 1))
+        norm += torch.linalg.vecdot(part, part)
+        if rows is None:
+            _add_products(gram, part)
+        else:
+            gram.addmm_(part[index.to(device)], part.T)
+    gram, norm = gram.cpu(), norm.cpu()
+    if rows is None:
+        gram = gram.triu()
+        gram += gram.triu(1).T
+    gaps = gram.mul_(-2).add_(norm[index, None]).add_(norm).clamp_(min=0).div_(max(count, 1))
+    gaps[torch.arange(len(index)), index] = 0
+    return gaps
 
 
 def _add_products(gram: torch.Tensor, part: torch.Tensor) -> None:

@@ -95,18 +95,20 @@ def family_links(
     Products of all models with all run on `device`.
     """
     space = make_space(family, device)
-    gaps = squared_distances(family, device)
+    asked = [row for row, view in enumerate(family.views) if view.id not in (known or {})]
+    gaps = dict(zip(asked, squared_distances(family, device, asked), strict=True))
     state = State(Untouched(family))
     patches = Patches(family)
     links: dict[int, Explanation] = {}
     searches: list[Search] = []
-    for child in range(len(family.views)):
-        rows = [r for r in candidates(family, child) if r not in state.echoes]
-        if not rows:
-            continue
-        ranked = sorted(rows, key=lambda r: float(gaps[child, r]))
-        link = (known or {}).get(family.views[child].id)
-        link = link or _plain(space, child, rows, ranked, patches)
+    for child, view in enumerate(family.views):
+        link = (known or {}).get(view.id)
+        if link is None:
+            rows = [r for r in candidates(family, child) if r not in state.echoes]
+            if not rows:
+                continue
+            ranked = sorted(rows, key=lambda r: float(gaps[child][r]))
+            link = _plain(space, child, rows, ranked, patches)
         if link is None:
             searches.append(Search(child, rows, ranked))
             continue
@@ -125,8 +127,7 @@ def family_links(
 
 
 def _rows_of(family: Family, link: Explanation) -> list[int]:
-    rows = {view.id: row for row, view in enumerate(family.views)}
-    return [rows[p.id] for p in link.parents if p.id in rows]
+    return family.rows_of(p.id for p in link.parents)
 
 
 def _learn(space: Space, child: int, link: Explanation, state: State) -> None:
@@ -246,7 +247,7 @@ def trained_rather(family: Family, child: int, found: Explanation, untouched: Un
     doses = found.detail.get("doses")
     if found.method not in RANDOM or found.score >= SURE or not isinstance(doses, dict):
         return False
-    rows = {view.id: row for row, view in enumerate(family.views)}
+    rows = family.rows
     shares = {
         rows[i]: v[0]
         for i, v in doses.items()

@@ -72,7 +72,6 @@ class _Table:
         self.family = stack(
             [root, *(v for v in views.values() if v is not root and v.tensors and not v.is_adapter)]
         )
-        self._rows = {v.id: n for n, v in enumerate(self.family.views)}
         self.changes: dict[str, torch.Tensor] = {}
         self._known: dict[str, dict[str, Column]] = {}
 
@@ -140,8 +139,8 @@ class _Table:
     def _fit(self, name: str) -> dict[str, Column]:
         """Fit a model over its generators in each tensor."""
         line = {i: self._views[i] for i in line_of(name, self._parents) if i in self._views}
-        own = self.family.values[self._rows[name]] - self.family.values[0]
-        names, changes = own_changes(self.family, line, self._parents, self._rows, own)
+        own = self.family.values[self.family.rows[name]] - self.family.values[0]
+        names, changes = own_changes(self.family, line, self._parents, self.family.rows, own)
         self.changes |= dict(zip(names, changes, strict=True))
         if not names:
             return {}

@@ -1,6 +1,5 @@
 """The scan: from fingerprints to edges with measured evidence."""
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 
 import torch
@@ -16,11 +15,12 @@ from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
 from lineage.infer.direction import with_direction
 from lineage.infer.extracted import extracted_links
-from lineage.infer.family import group_families
+from lineage.infer.kinship import group_families
 from lineage.infer.laundering import with_laundered
 from lineage.infer.library import Library
-from lineage.infer.links import Explanation, from_derivations, to_derivations, to_kin
+from lineage.infer.links import Explanation, to_derivations, to_kin
 from lineage.infer.parents import family_links
+from lineage.infer.scope import Scope, scope_of
 from lineage.infer.twins import duplicate, group_twins
 from lineage.infer.types import Findings, Kin, Subject
 from lineage.infer.views import View, open_view
@@ -50,8 +50,7 @@ def scan(
     where = device_of(device)
     # Thousands of small tensors: torch's threads cost more than they bring.
     with one_thread():
-        fresh = None if new is None else set(new)
-        return _scan(subjects, fresh, _explained(known), ignore_claims, on_progress, where)
+        return _scan(subjects, new, known, ignore_claims, on_progress, where)
 
 
 def device_of(name: str) -> torch.device:
@@ -66,8 +65,8 @@ def device_of(name: str) -> torch.device:
 
 def _scan(
     subjects: Sequence[Subject],
-    fresh: set[str] | None,
-    before: dict[str, Explanation],
+    new: Collection[str] | None,
+    known: Sequence[Derivation],
     ignore_claims: bool,
     on_progress: Progress | None,
     device: torch.device,
@@ -78,42 +77,67 @@ def _scan(
         views.append(open_view(plain))
         if on_progress:
             on_progress("opening fingerprints", number + 1, len(subjects))
-    before = _older(before, views, fresh)
-    links: list[Explanation] = []
-    taken: list[Explanation] = []
-    notes: list[str] = []
+    scope = scope_of(views, new, known)
     models = [v for v in views if not v.is_adapter and v.tensors]
     adapters = [v for v in views if v.is_adapter]
-    mixed = mixed_links(adapters)
+    mixed = mixed_links(adapters, scope)
     made = {e.child for e in mixed}
     for adapter in adapters:
         adapter.blend = adapter.id in made
     library = Library(adapters)
     originals, copies = group_twins(models)
-    families = []
-    for found in group_families(_by_age(originals)):
-        members = _by_age(first_dated(found, copies, library))
-        families.append(members)
-        if len(members) > 1 and _touched(members, adapters, fresh):
-            family = settle(members, library, device)
-            dated = all(m.time is not None for m in members)
-            known = before if dated else None
-            links += family_links(family, library, device=device, known=known)
-            taken += extracted_links(family, library, links)
+    families = [
+        _by_age(first_dated(found, copies, library, scope))
+        for found in group_families(_by_age(originals), scope.kin())
+    ]
+    links, taken = _of_families(families, library, scope, device)
     originals = [member for members in families for member in members]
     links += [duplicate(o, c) for o in originals for c in copies[id(o)]]
-    links = with_laundered(links, _by_age(originals), fresh)
+    links = with_laundered(links, _by_age(originals), scope)
     taken = [e for e in taken if e.child not in made]
     made |= {e.child for e in taken}
-    links += mixed + taken + adapter_links([a for a in adapters if a.id not in made])
-    links += base_links(adapters, _by_age(originals), links)
+    links += mixed + taken + adapter_links([a for a in adapters if a.id not in made], scope)
+    links += base_links(adapters, _by_age(originals), links, scope)
     kept = [
         e for e, real in zip(links, discoveries([e.p_value for e in links]), strict=True) if real
     ]
     kept = with_direction(kept, views)
     judge = Judge(views, families, kept)
-    against = [d for v in views if not fresh or v.id in fresh for d in judge.verdicts(v)]
-    return _findings(kept, against, notes, fresh, [v.id for v in views])
+    against = [d for v in views if scope.touches(v.id) for d in judge.verdicts(v)]
+    return _findings(kept, against, scope, [v.id for v in views])
+
+
+def _of_families(
+    families: Sequence[Sequence[View]], library: Library, scope: Scope, device: torch.device
+) -> tuple[list[Explanation], list[Explanation]]:
+    """Explain the members of all families, and the adapters that were taken from them."""
+    links: list[Explanation] = []
+    taken: list[Explanation] = []
+    fresh = library if scope.whole else Library([a for a in library if scope.touches(a.id)])
+
+    def fitting(view: View) -> Library:
+        return library if scope.touches(view.id) else fresh
+
+    for members in families:
+        if not _concerned(members, fresh, scope):
+            links += [scope.known[m.id] for m in members if m.id in scope.known]
+            continue
+        dated = all(m.time is not None for m in members)
+        known = {m.id: link for m in members if dated and (link := scope.settled(m))}
+        family = settle(members, library, device, known)
+        links += family_links(family, library, device=device, known=known)
+        taken += extracted_links(family, fitting, links)
+    return links, taken
+
+
+def _concerned(members: Sequence[View], fresh: Library, scope: Scope) -> bool:
+    """Tell whether a family has a new member, or one may hold a new adapter."""
+    if len(members) < 2:
+        return False
+    shapes = {shape for m in members for shape in m.shapes}
+    return scope.has(members) or any(
+        not a.deltas or any(d.shape in shapes for d in a.deltas) for a in fresh
+    )
 
 
 def _without_claims(subject: Subject) -> Subject:
@@ -138,56 +162,23 @@ def _by_age(views: Sequence[View]) -> list[View]:
     return sorted(views, key=key)
 
 
-def _touched(members: Sequence[View], adapters: Sequence[View], fresh: set[str] | None) -> bool:
-    """Tell whether a family has a new member, or one may hold a new adapter."""
-    if fresh is None or any(m.id in fresh for m in members):
-        return True
-    shapes = {shape for m in members for shape in m.shapes}
-    new = [a for a in adapters if a.id in fresh]
-    return any(not a.deltas or any(d.shape in shapes for d in a.deltas) for a in new)
-
-
-def _explained(edges: Sequence[Derivation]) -> dict[str, Explanation]:
-    """Return how each child was made by the edges of an earlier scan."""
-    into: dict[str, list[Derivation]] = defaultdict(list)
-    for edge in edges:
-        into[edge.child].append(edge)
-    found = ((child, from_derivations(into[child])) for child in sorted(into))
-    return {child: link for child, link in found if link is not None}
-
-
-def _older(
-    before: dict[str, Explanation], views: Sequence[View], fresh: set[str] | None
-) -> dict[str, Explanation]:
-    """Return those that nothing new can be a parent of: older than all that is.
-
-    Of a revision with several sets of weights edges do not tell which of them they are about.
-    """
-    times = [v.time for v in views if fresh and v.id in fresh]
-    if not before or not times or None in times:
-        return {}
-    first = min(t for t in times if t is not None)
-    sets = Counter(v.id for v in views)
-    older = {v.id for v in views if v.time is not None and v.time < first and sets[v.id] == 1}
-    return {name: link for name, link in before.items() if name in older}
-
-
 def _findings(
     links: Sequence[Explanation],
     against: Sequence[Derivation],
-    notes: list[str],
-    fresh: set[str] | None,
+    scope: Scope,
     ids: Sequence[str],
 ) -> Findings:
-    """Join edges of one pair, keep those that touch `fresh`, and sort."""
+    """Join edges of one pair, keep those that were asked for, and sort."""
     edges: dict[tuple[str, str], Derivation] = {}
     events: dict[str, MergeEvent] = {}
     kin: list[Kin] = []
     for link in links:
+        if not scope.touches(link.child, *(p.id for p in link.parents)):
+            continue
         found, event = to_derivations(link)
-        kin += [k for k in to_kin(link) if fresh is None or k.revision in fresh]
+        kin += [k for k in to_kin(link) if scope.touches(k.revision)]
         for edge in found:
-            if fresh is not None and not {edge.parent, edge.child} & fresh:
+            if not scope.touches(edge.parent, edge.child):
                 continue
             key = edge.child, edge.parent
             edges[key] = merge_derivations(edges[key], edge) if key in edges else edge
@@ -195,11 +186,9 @@ def _findings(
                 events[event.id] = event
     for edge in against:
         edges.setdefault((edge.child, edge.parent), edge)
-    judged = frozenset(ids) if fresh is None else frozenset(i for i in ids if i in fresh)
     return Findings(
         derivations=tuple(edges[k] for k in sorted(edges)),
         events=tuple(events[k] for k in sorted(events)),
-        notes=tuple(notes),
         kin=tuple(sorted(kin, key=lambda k: (k.revision, k.artifact, k.kinship.parent))),
-        judged=judged,
+        judged=frozenset(i for i in ids if scope.touches(i)),
     )

@@ -1,7 +1,7 @@
 """What single models and pairs tell of their age: casts, grids, zeros, parts, a family's hub."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -73,23 +73,24 @@ def late(family: Family) -> set[int]:
     return out
 
 
-def casts(family: Family, gap: torch.Tensor, rows: Sequence[int]) -> dict[int, int]:
+def casts(
+    family: Family, gap: torch.Tensor, rows: Sequence[int], among: Collection[int]
+) -> dict[int, int]:
     """Return the members that are casts of others, each with its origin.
 
-    `gap` (models, models) are mean squared distances in binades. Of two that are equal after
+    Of pairs of one of `rows` with one of `among`; `gap` (rows, models) are mean squared distances
+    in binades of the former from all. Of two that are equal after
     rounding the one with the finer values is the origin; where both hold the same, the one whose
     storage is as fine as its values: who stores bf16 values in float32 took them from somewhere.
     """
+    near = ((rows[i], j) for i, j in (gap <= _ROUNDING).nonzero().tolist() if j in among)
     out: dict[int, int] = {}
-    for n, a in enumerate(rows):
-        for b in rows[n + 1 :]:
-            if float(gap[a, b]) > _ROUNDING:
-                continue
-            coarse = max(family.views[a].grain, family.views[b].grain, key=lambda g: g.floor)
-            shares = (equal_share(family, x, y, coarse) for x, y in ((a, b), (b, a)))
-            copy = later_cast(family.views[a], family.views[b]) if max(shares) > CAST else None
-            if copy is not None:
-                out.setdefault(b if copy else a, a if copy else b)
+    for a, b in sorted({(min(pair), max(pair)) for pair in near if pair[0] != pair[1]}):
+        coarse = max(family.views[a].grain, family.views[b].grain, key=lambda g: g.floor)
+        shares = (equal_share(family, x, y, coarse) for x, y in ((a, b), (b, a)))
+        copy = later_cast(family.views[a], family.views[b]) if max(shares) > CAST else None
+        if copy is not None:
+            out.setdefault(b if copy else a, a if copy else b)
     return out
 
 

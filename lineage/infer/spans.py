@@ -13,6 +13,9 @@ BEAM = 48
 SCREENED = 3
 """How many times as many are measured in full."""
 
+STRIP = 64
+"""Models whose pairs with all are fitted at once: so few that they stay in a processor's cache."""
+
 EXCHANGED, EXCHANGES, BETTER = 6, 3, 0.9
 """Sets of each size of which one model is exchanged, how often at most, and how much less must be
 left for it to go on."""
@@ -36,20 +39,26 @@ def pair_fits(space: Space, child: int, rows: Sequence[int], keep: int) -> list[
     index = torch.tensor(rows)
     places = space.kept_of(space.slots_of(child, []))
     to_child = space.by_slot[places, child][:, index]
-    total = torch.zeros((len(rows), len(rows)), dtype=torch.float64)
-    for number, place in enumerate(places.tolist()):
-        between = space.by_slot[place][index][:, index]
-        first = to_child[number][:, None]
-        weight = first + between - to_child[number][None, :]
-        total += (first - weight.square() / (4 * between.clamp(min=1e-30))).clamp(min=0)
-    upper = torch.triu_indices(len(rows), len(rows), 1)
-    values = total[upper[0], upper[1]]
-    best = torch.topk(values, min(keep, len(values)), largest=False)
     count = float(space.counts[space.kept[places]].sum())
-    return [
-        Fit((rows[int(upper[0, i])], rows[int(upper[1, i])]), (float(v) / count) ** 0.5)
-        for v, i in zip(best.values, best.indices, strict=True)
-    ]
+    found: list[Fit] = []
+    for start in range(0, len(rows) - 1, STRIP):
+        left = torch.arange(start, min(start + STRIP, len(rows)))
+        total = torch.zeros((len(left), len(rows)), dtype=torch.float64)
+        for number, place in enumerate(places.tolist()):
+            between = space.by_slot[place][index[left]][:, index]
+            first = to_child[number][left, None]
+            weight = (first + between).sub_(to_child[number]).square_()
+            total += weight.div_(between.mul_(4).clamp_(min=1e-30)).sub_(first).neg_().clamp_(min=0)
+        total.masked_fill_(torch.arange(len(rows)) <= left[:, None], float("inf"))
+        best = torch.topk(total.reshape(-1), min(keep, total.numel()), largest=False)
+        pairs = ((start + i // len(rows), i % len(rows)) for i in best.indices.tolist())
+        found += [
+            Fit((rows[i], rows[j]), (float(v) / count) ** 0.5)
+            for v, (i, j) in zip(best.values, pairs, strict=True)
+            if i < j
+        ]
+        found = sorted(found, key=lambda f: f.residual)[:keep]
+    return found
 
 
 def set_fits(

@@ -149,7 +149,7 @@ class Traces:
         if not self.covered(target):
             return 0
         family = self._stacked(members)
-        rows = {v.id: n for n, v in enumerate(family.views)}
+        rows = family.rows
         known = {members[0].id, *self.ancestors(target)} & rows.keys() - {source, target}
         if not known:
             return 0
@@ -180,7 +180,7 @@ class Traces:
 
     def _moved_throughout(self, name: str, parent: str, members: Sequence[View]) -> bool:
         family = self._stacked(members)
-        rows = {v.id: n for n, v in enumerate(family.views)}
+        rows = family.rows
         child, base, moved = rows[name], rows[parent], []
         for number, slot in enumerate(family.slots):
             if not slot.matrix or not family.have[[child, base], number].all():
@@ -204,7 +204,7 @@ class Traces:
             return None
         others = self._others(source, target, members)
         family = self._stacked(members)
-        rows = {v.id: n for n, v in enumerate(family.views)}
+        rows = family.rows
         shared = family.shared(rows[source], rows[target])
         if float(shared.float().mean()) < 0.5:
             return None

@@ -69,14 +69,12 @@ class _Bounds:
     parents: dict[str, list[Derivation]]
     above: set[str]
     _family: Family = field(init=False)
-    _rows: dict[str, int] = field(init=False)
     _known: dict[str, Bounds | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         models = [v for v in self.views.values() if _plain(v)]
         root = next((v for v in models if not self.parents.get(v.id)), models[0])
         self._family = stack([root, *(m for m in models if m is not root)])
-        self._rows = {v.id: n for n, v in enumerate(self._family.views)}
 
     def of(self, name: str) -> Bounds | None:
         """Return the bounds of a model, or of an adapter's own change; None if nothing tells."""
@@ -100,9 +98,9 @@ class _Bounds:
 
     def _beside(self, name: str) -> float:
         """Return the share of a model's values that lie in tensors which the family has not."""
-        if name not in self._rows:
+        if name not in self._family.rows:
             return 0.0
-        return self._family.beside(self._rows[name])
+        return self._family.beside(self._family.rows[name])
 
     def _composed(self, edges: Sequence[Derivation], shares: dict[str, Bounds]) -> Bounds | None:
         held = [(share, self.of(parent)) for parent, share in shares.items()]
@@ -122,9 +120,9 @@ class _Bounds:
     def _curved(self, name: str, edges: Sequence[Derivation]) -> dict[str, Bounds]:
         """Return the shares of a curved sum's parents by a fit in each tensor for itself."""
         names = [e.parent for e in edges]
-        if not summed(edges) or not {name, *names} <= self._rows.keys():
+        if not summed(edges) or not {name, *names} <= self._family.rows.keys():
             return {}
-        found = curved_shares(self._family, self._rows, name, names)
+        found = curved_shares(self._family, self._family.rows, name, names)
         return found[0] if found is not None and found[1] <= REST else {}
 
     def _own(self, name: str) -> Bounds | None:
@@ -161,7 +159,7 @@ class _Bounds:
         """Return (positions) the change that `name` added, an adapter's laid where `where` is."""
         if where is None:
             where = torch.zeros_like(self._family.values[0])
-        return own_change(name, self._family, self.views, self.parents, self._rows, where)
+        return own_change(name, self._family, self.views, self.parents, self._family.rows, where)
 
 
 def _plain(view: View) -> bool:

@@ -66,9 +66,9 @@ class Tensor:
         return len(self.shape) >= 2 and self.probe.size >= 256
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class View:
-    """One artifact as inference compares it.
+    """One artifact as inference compares it; equal to itself alone.
 
     `grain` is the coarsest float type that holds all its values. `schemes` are those by which
     tensors are packed, decoded or not; `sealed` tells that values of some, of a size that

@@ -12,6 +12,9 @@ _TRIMS = {
 EPSILON = 0.15
 """What DELLA takes where none is given."""
 
+COMBINED = "combination_type"
+"""PEFT's name of a parameter that tells how it made an adapter of others."""
+
 _UNWEIGHTED = {"arcee_fusion", "nearswap", "sce"}
 _SUMS = {"linear", "task_arithmetic"}
 _MEANS = {"nuslerp", "multislerp", "karcher"}
@@ -30,11 +33,14 @@ def recipe_text(
     """Return the YAML that mergekit would make such a merge from, None where it cannot be said.
 
     `sources` in the order in which `parameters` list what belongs to each. Mixtures and models cut
-    from layers would need what weights do not tell: prompts and ranges. A weighted sum stands as
+    from layers would need what weights do not tell: prompts and ranges; adapters made of adapters
+    are PEFT's (`COMBINED`). A weighted sum stands as
     such, with no base and not normalised; an adapter as the first model with it.
     """
     others = [(name, weight) for name, weight in sources if name != base]
     config: dict[str, Any] | None = None
+    if COMBINED in parameters:
+        return None
     if method == "lora":
         config = _adapted(sources) if "scales" not in parameters else None
     elif method in _SUMS and base is None:

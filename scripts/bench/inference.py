@@ -256,7 +256,7 @@ def _compare(score: Score, edge: EdgeTruth, found: Derivation) -> None:
         if edge.coefficient is not None and found.coefficient is not None:
             kind = "linear" if edge.method in _LINEAR else "other"
             score.errors[kind].append(abs(found.coefficient - edge.coefficient))
-        score.methods[found.method == edge.method] += 1
+        score.methods[found.method == (edge.method or "").removeprefix("peft_")] += 1
 
 
 _LINEAR = {"linear", "slerp", "nuslerp", "task_arithmetic", "karcher", "multislerp", "lora"}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from peft.utils import merge_utils
 
 from lineage.domain.derivation import Relation
 from lineage.infer.contents import contents
@@ -47,9 +48,32 @@ def dropped(one: Factors, two: Factors) -> Factors:
     return by_factors(*kept)
 
 
+def by_peft(how: str) -> Callable[[Factors, Factors], Factors]:
+    """Combine two adapters with PEFT's own arithmetic, factor by factor."""
+
+    def made(one: Factors, two: Factors) -> Factors:
+        torch.manual_seed(7)
+        roots = torch.tensor([w**0.5 for w in WEIGHTS])
+        rule = getattr(merge_utils, how)
+        return {
+            t: (rule([one[t][0], two[t][0]], roots, 0.6), rule([one[t][1], two[t][1]], roots, 0.6))
+            for t in one
+        }
+
+    return made
+
+
 @pytest.mark.parametrize(
     ("make", "method", "off"),
-    [(by_products, "cat", 0.001), (by_factors, "linear", 0.001), (dropped, "linear", 0.1)],
+    [
+        (by_products, "cat", 0.001),
+        (by_factors, "linear", 0.001),
+        (dropped, "dare_linear", 0.02),
+        *(
+            (by_peft(how), how, 0.02)
+            for how in ("ties", "magnitude_prune", "dare_linear", "dare_ties")
+        ),
+    ],
 )
 def test_both_sources_and_their_weights_are_found_among_others(
     make: Callable[[Factors, Factors], Factors], method: str, off: float
@@ -69,6 +93,33 @@ def test_both_sources_and_their_weights_are_found_among_others(
         assert edge.coefficient is not None
         assert abs(edge.coefficient - weight) < off
     assert edges["lora5", "trained-on"].relation is Relation.FINETUNE
+
+
+@pytest.mark.parametrize("how", ["ties", "magnitude_prune", "dare_linear", "dare_ties"])
+@pytest.mark.parametrize("density", [0.3, 0.8])
+def test_three_sources_are_found_with_their_weights_however_much_was_dropped(
+    how: str, density: float
+) -> None:
+    base = make_base(2, layers=2)
+    library = {f"lora{n}": factors(base, n) for n in range(9)}
+    weights = {"lora1": 0.5, "lora4": 0.3, "lora7": 0.4}
+    sources = [library[name] for name in weights]
+    roots = torch.tensor([w**0.5 for w in weights.values()])
+    rule = getattr(merge_utils, how)
+    torch.manual_seed(3)
+    blend = {
+        t: tuple(rule([s[t][half] for s in sources], roots, density) for half in (0, 1))
+        for t in sources[0]
+    }
+    subjects = [subject(n, adapter_print(p), 0) for n, p in library.items()]
+    subjects.append(subject("blend", adapter_print(blend), 1))
+    found = scan(subjects)
+    edges = {d.parent[4:]: d.coefficient for d in found.derivations}
+    assert edges == pytest.approx(weights, abs=0.02)
+    (event,) = found.events
+    assert event.parameters["combination_type"] == event.method == how
+    assert event.parameters["density"] == pytest.approx(density, abs=0.02)
+    assert event.recipe is None
 
 
 @pytest.mark.parametrize("make", [by_products, by_factors])
