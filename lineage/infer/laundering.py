@@ -1,7 +1,7 @@
 """Copies whose weights were re-parameterised to look like nobody's, linked to their origin."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from pydantic import JsonValue
@@ -29,6 +29,9 @@ EMBEDDING_ALONE = 0.1
 COPY_LIMIT = 0.15
 """Overall distance up to which a model is called a copy (1 % of noise makes .05 to .09)."""
 
+EXACT = 0.95
+"""Score from which a replay is exact."""
+
 _RAW_CHANGE = 0.15
 _TIE = 0.004
 _NEARLY = 1.25
@@ -45,17 +48,22 @@ def with_laundered(
 
     `views` are in order of age, one for each content; only pairs in `scope` are compared.
     """
-    found = laundered_links(views, scope)
+    exact = {e.child for e in links if e.kind is EvidenceKind.REPLAY and e.score >= EXACT}
+    found = laundered_links(views, scope, exact)
     children = {link.child for link in found}
     kept = [e for e in links if e.child not in children or e.kind is EvidenceKind.DIGEST]
     return kept + found
 
 
-def laundered_links(views: Sequence[View], scope: Scope) -> list[Explanation]:
+def laundered_links(
+    views: Sequence[View], scope: Scope, exact: Collection[str] = ()
+) -> list[Explanation]:
     """Return a link for every model that has the invariants of an older one but not its weights.
 
     The origin is the candidate with the nearest invariants, of equal ones the oldest. A model
     whose weights agree as they are with a candidate as near is no laundered copy: that one was.
+    Nor is one whose weights roughly agree and that no trick shows in, or that is made of others
+    exactly (`exact`, by id).
     """
     known = [v for v in views if v.invariants is not None]
     new = [row for row, view in enumerate(known) if scope.touches(view.id)]
@@ -71,7 +79,7 @@ def laundered_links(views: Sequence[View], scope: Scope) -> list[Explanation]:
     links = []
     for child in sorted(near):
         rows = [row for _, row in sorted(near[child]) if models.precedes(row, child)]
-        link = _explain(models, child, rows[:_SHORTLIST])
+        link = _explain(models, child, rows[:_SHORTLIST], known[child].id in exact)
         if link is not None:
             links.append(link)
     return links
@@ -121,7 +129,7 @@ def _sign(value: int) -> int:
     return (value > 0) - (value < 0)
 
 
-def _explain(models: _Models, child: int, rows: Sequence[int]) -> Explanation | None:
+def _explain(models: _Models, child: int, rows: Sequence[int], exact: bool) -> Explanation | None:
     views, field = models.views, models.field
     view = views[child]
     if not rows or _plain(raw_agreement(views[rows[0]], view)):
@@ -144,7 +152,10 @@ def _explain(models: _Models, child: int, rows: Sequence[int]) -> Explanation | 
             if agreement.same and not _changed(agreement, other.middle):
                 return None  # made from a laundered copy, as its weights show
     others = [row for row in ties if row != origin]
-    return _link(models, child, origin, others, gap, raw)
+    seen = tricks(views[origin], view, gap, raw)
+    if raw.same and (exact or not seen):
+        return None  # changed where invariants do not look, as values and outputs are
+    return _link(models, child, origin, others, gap, raw, seen)
 
 
 def _plain(raw: RawAgreement) -> bool:
@@ -191,11 +202,10 @@ def _beyond(distance: float, chance: float) -> float:
 
 def _link(
     models: _Models, child: int, origin: int, others: Sequence[int],
-    gap: Apartness, raw: RawAgreement,
+    gap: Apartness, raw: RawAgreement, seen: Sequence[str],
 ) -> Explanation:  # fmt: skip
     views, field = models.views, models.field
     p, c = views[origin], views[child]
-    seen = tricks(p, c, gap, raw)
     stranger = field.stranger(child)
     detail: dict[str, JsonValue] = {
         "embedding": round(gap.embedding, 5),

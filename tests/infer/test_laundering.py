@@ -27,6 +27,7 @@ from tests.fingerprint.transformers_models import (
     tuned,
 )
 from tests.infer.families import subject
+from tests.infer.test_adapters import Factors, adapter_print, merged
 
 WORDS = {
     "permuted_neurons": "permuted neurons",
@@ -123,6 +124,38 @@ def test_what_is_made_from_a_laundered_copy_is_its_child(make: Make) -> None:
     findings = scan(subjects)
     assert set(laundered(findings)) == {"org/washed"}
     assert ("org/washed", "org/next") in {(d.parent, d.child) for d in findings.derivations}
+
+
+def attention(weights: Weights, seed: int, size: float) -> Factors:
+    """An adapter that changes much of values and outputs, and of queries and keys little."""
+    g = torch.Generator().manual_seed(seed)
+    targets = [n for n in weights if "self_attn" in n and n.endswith("proj.weight")]
+    sizes = {t: size if "v_proj" in t or "o_proj" in t else 0.001 for t in targets}
+    return {
+        t: (
+            torch.randn(8, weights[t].shape[1], generator=g) / weights[t].shape[1] ** 0.5,
+            sizes[t] * torch.randn(weights[t].shape[0], 8, generator=g),
+        )
+        for t in targets
+    }
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_large_changes_of_attention_are_no_disguise(known: bool, make: Make) -> None:
+    """All that invariants look at is nearly equal, whether or not the adapters are at hand."""
+    base = llama(0)
+    adapters = [attention(base, 1, 0.02), attention(base, 2, 0.05)]
+    subjects = [make("base", base, 0)]
+    subjects += [make(f"with{n}", merged(base, a, 1.0), 5 + n) for n, a in enumerate(adapters)]
+    if known:
+        subjects += [
+            subject(f"adapter{n}", adapter_print(a), 1 + n) for n, a in enumerate(adapters)
+        ]
+    findings = scan(subjects)
+    assert not laundered(findings)
+    found = {(d.parent, d.child) for d in findings.derivations if "with" in d.child}
+    sources = ("base", "adapter{}") if known else ("base",)
+    assert found == {(f"org/{s.format(n)}", f"org/with{n}") for n in (0, 1) for s in sources}
 
 
 def test_only_new_models_are_looked_at(make: Make) -> None:
