@@ -41,6 +41,9 @@ CAST = 0.995
 MOST_OF_IT = 0.5
 """Dose from which on one source is more than all others, which change it."""
 
+HARDLY = 0.1
+"""Dose up to which sources beside it may be what training on like data has in common."""
+
 PRUNED = 0.02
 """Least share of values that pruning sets to zero."""
 
@@ -240,9 +243,9 @@ def _settled(space: Space, search: Search, found: Found, state: State) -> Explan
 def trained_rather(family: Family, child: int, found: Explanation, untouched: Untouched) -> bool:
     """Tell whether a merge by random dropping rather is one model that was trained on.
 
-    Where it is blurred and most of it is one source, whose rows the child has to the last bit
-    where others of those it is said to be made from had changed them: what all are dropped into
-    would have changed some values of each row.
+    Where it is blurred and most of it is one source: with hardly anything of any other, or where
+    the child has its rows to the last bit where others of those it is said to be made from had
+    changed them: what all are dropped into would have changed some values of each row.
     """
     doses = found.detail.get("doses")
     if found.method not in RANDOM or found.score >= SURE or not isinstance(doses, dict):
@@ -256,6 +259,8 @@ def trained_rather(family: Family, child: int, found: Explanation, untouched: Un
     most = max(shares, key=lambda r: shares[r], default=child)
     if shares.get(most, 0.0) < MOST_OF_IT:
         return False
+    if all(abs(share) <= HARDLY for row, share in shares.items() if row != most):
+        return True
     kept = untouched.kept(child, _rows_of(family, found))
     against = [n for n, row in enumerate(kept.rows) if row not in kept.left]
     votes = kept.votes[kept.rows.index(most), against]

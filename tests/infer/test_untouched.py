@@ -67,17 +67,17 @@ def test_rows_left_alone_tell_training_from_values_dropped_at_random() -> None:
     views = [open_view(subject(n, model_print(w), d)) for d, (n, w) in enumerate(_family().items())]
     family = stack(views)
 
-    def blurred(method: str, dose: float) -> Explanation:
+    def blurred(method: str, dose: float, other: float = 0.2) -> Explanation:
         return Explanation(
             child="org/child",
             relation=Relation.MERGE,
-            parents=[Parent("org/root"), Parent("org/one", dose), Parent("org/two", 0.1)],
+            parents=[Parent("org/root"), Parent("org/one", dose), Parent("org/two", other)],
             kind=EvidenceKind.REPLAY,
             score=0.92,
             p_value=0.0,
             method=method,
             base="org/root",
-            detail={"doses": {"org/one": [dose, 0.8, 1.0], "org/two": [0.1, 0.0, 0.2]}},
+            detail={"doses": {"org/one": [dose, 0.8, 1.0], "org/two": [other, 0.0, 0.4]}},
         )
 
     untouched = Untouched(family)
@@ -85,3 +85,6 @@ def test_rows_left_alone_tell_training_from_values_dropped_at_random() -> None:
     assert not trained_rather(family, 3, blurred("ties", 0.9), untouched)
     assert not trained_rather(family, 3, blurred("dare_linear", 0.4), untouched)
     assert not trained_rather(family, 2, blurred("dare_linear", 0.9), untouched)
+    assert trained_rather(family, 2, blurred("dare_linear", 0.9, 0.05), untouched)
+    assert not trained_rather(family, 2, blurred("ties", 0.9, 0.05), untouched)
+    assert not trained_rather(family, 2, blurred("dare_linear", 0.4, 0.05), untouched)
