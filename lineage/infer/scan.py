@@ -20,10 +20,14 @@ from lineage.infer.laundering import with_laundered
 from lineage.infer.library import Library
 from lineage.infer.links import Explanation, to_derivations, to_kin
 from lineage.infer.parents import family_links
+from lineage.infer.rootless import Lost, rootless
 from lineage.infer.scope import Scope, scope_of
 from lineage.infer.twins import duplicate, group_twins
 from lineage.infer.types import Findings, Kin, Subject
 from lineage.infer.views import View, open_view
+
+NAMED = 20
+"""Revisions that a note names, at most."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and out of how much."""
@@ -90,7 +94,7 @@ def _scan(
         _by_age(first_dated(found, copies, library, scope))
         for found in group_families(_by_age(originals), scope.kin())
     ]
-    links, taken = _of_families(families, library, scope, device)
+    links, taken, lost = _of_families(families, library, scope, device)
     originals = [member for members in families for member in members]
     links += [duplicate(o, c) for o in originals for c in copies[id(o)]]
     links = with_laundered(links, _by_age(originals), scope)
@@ -104,15 +108,19 @@ def _scan(
     kept = with_direction(kept, views)
     judge = Judge(views, families, kept)
     against = [d for v in views if scope.touches(v.id) for d in judge.verdicts(v)]
-    return _findings(kept, against, scope, [v.id for v in views])
+    return _findings(kept, against, scope, [v.id for v in views], lost)
 
 
 def _of_families(
     families: Sequence[Sequence[View]], library: Library, scope: Scope, device: torch.device
-) -> tuple[list[Explanation], list[Explanation]]:
-    """Explain the members of all families, and the adapters that were taken from them."""
+) -> tuple[list[Explanation], list[Explanation], Lost]:
+    """Explain the members of all families, and the adapters that were taken from them.
+
+    Those last returned come from models that are not there.
+    """
     links: list[Explanation] = []
     taken: list[Explanation] = []
+    lost: Lost = {}
     fresh = library if scope.whole else Library([a for a in library if scope.touches(a.id)])
 
     def fitting(view: View) -> Library:
@@ -125,9 +133,12 @@ def _of_families(
         dated = all(m.time is not None for m in members)
         known = {m.id: link for m in members if dated and (link := scope.settled(m))}
         family = settle(members, library, device, known)
-        links += family_links(family, library, device=device, known=known)
+        found = family_links(family, library, device=device, known=known)
+        lost |= rootless(family, found, known)
+        orphans = {name for names in lost.values() for name in names}
+        links += [e for e in found if e.child not in orphans]
         taken += extracted_links(family, fitting, links)
-    return links, taken
+    return links, taken, lost
 
 
 def _concerned(members: Sequence[View], fresh: Library, scope: Scope) -> bool:
@@ -162,11 +173,17 @@ def _by_age(views: Sequence[View]) -> list[View]:
     return sorted(views, key=key)
 
 
+def _note(first: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    return f"what these were trained from was not read, as {first} is their sibling: {shown}"
+
+
 def _findings(
     links: Sequence[Explanation],
     against: Sequence[Derivation],
     scope: Scope,
     ids: Sequence[str],
+    lost: Lost,
 ) -> Findings:
     """Join edges of one pair, keep those that were asked for, and sort."""
     edges: dict[tuple[str, str], Derivation] = {}
@@ -190,5 +207,8 @@ def _findings(
         derivations=tuple(edges[k] for k in sorted(edges)),
         events=tuple(events[k] for k in sorted(events)),
         kin=tuple(sorted(kin, key=lambda k: (k.revision, k.artifact, k.kinship.parent))),
+        notes=tuple(
+            _note(i, names) for i, names in sorted(lost.items()) if scope.touches(i, *names)
+        ),
         judged=frozenset(i for i in ids if scope.touches(i)),
     )
