@@ -49,6 +49,9 @@ PRUNED = 0.02
 
 ECHOES = frozenset({Relation.CONVERTED, Relation.QUANTIZED, Relation.PRUNED})
 
+RESTACKS = frozenset({"passthrough", "moe"})
+"""Methods that, of one model, leave out layers or repeat them."""
+
 Found = Explanation | Sums | None
 """What a search ends with: an explanation, sums to choose from, or nothing."""
 
@@ -59,12 +62,14 @@ class State:
 
     `parents` are the rows each explained member was made from; `echoes` are rows whose values are
     another's after a cast or a quantizer: they explain nothing that their origin does not.
+    `restacked` are rows with layers of one other left out or repeated: the others are equal.
     """
 
     untouched: Untouched
     parents: dict[int, list[int]] = field(default_factory=dict)
     merged: set[int] = field(default_factory=set)
     echoes: dict[int, int] = field(default_factory=dict)
+    restacked: dict[int, int] = field(default_factory=dict)
     generators: Generators = field(default_factory=Generators)
 
 
@@ -107,7 +112,7 @@ def family_links(
     for child, view in enumerate(family.views):
         link = (known or {}).get(view.id)
         if link is None:
-            rows = [r for r in candidates(family, child) if r not in state.echoes]
+            rows = _apart(family, child, state)
             if not rows:
                 continue
             ranked = sorted(rows, key=lambda r: float(gaps[child][r]))
@@ -116,9 +121,11 @@ def family_links(
             searches.append(Search(child, rows, ranked))
             continue
         links[child] = link
-        origins = _rows_of(family, link) if link.relation in ECHOES else []
-        if origins:
+        origins = _rows_of(family, link)
+        if origins and link.relation in ECHOES:
             state.echoes[child] = origins[0]
+        elif origins and len(link.parents) == 1 and link.method in RESTACKS:
+            state.restacked[child] = origins[0]
     found = at_once(lambda s: made_exactly(space, s, adapters), searches)
     merges = {s.child: (s, f) for s, f in zip(searches, found, strict=True)}
     for child in range(len(family.views)):
@@ -129,6 +136,18 @@ def family_links(
     return [links[child] for child in sorted(links)]
 
 
+def _apart(family: Family, child: int, state: State) -> list[int]:
+    """Return the candidates of a child, one of each that are equal where the family looks.
+
+    Of a model and one of its layers restacked that with the child's tensors, else the origin.
+    """
+    rows = [r for r in candidates(family, child) if r not in state.echoes]
+    shapes = family.views[child].shapes
+    pairs = [(r, state.restacked[r]) for r in rows if r in state.restacked]
+    left = {o if family.views[r].shapes == shapes else r for r, o in pairs}
+    return [r for r in rows if r not in left]
+
+
 def _rows_of(family: Family, link: Explanation) -> list[int]:
     return family.rows_of(p.id for p in link.parents)
 
@@ -136,7 +155,8 @@ def _rows_of(family: Family, link: Explanation) -> list[int]:
 def _learn(space: Space, child: int, link: Explanation, state: State) -> None:
     """Take in how a member was made, for those that may come from it."""
     made_from = _rows_of(space.family, link)
-    state.parents[child] = made_from
+    above = state.parents.get(state.restacked[child], []) if child in state.restacked else made_from
+    state.parents[child] = above
     if len(link.parents) > 1:
         state.merged.add(child)
     state.generators.add(space, child, made_from, trained=link.relation is Relation.FINETUNE)
