@@ -31,6 +31,7 @@ T = TypeVar("T")
 _RETRY_SECONDS = 15.0
 _CONNECT_SECONDS = 10.0
 _AHEAD = 2  # sessions that read while what came before is taken in
+_LEAST = 500  # nodes worth a session of their own
 
 # The lock makes writers take turns, as SQLite's do: joining evidence reads before it writes.
 _LOCK = (
@@ -158,9 +159,12 @@ class Neo4jStore(BaseStore):
 
     def below(self, frontier: Sequence[Node]) -> Iterator[Below]:
         """Yield what lies one edge below `frontier`; the next parts are read meanwhile."""
+        # As much for each session: the last part leaves the others idle.
+        turns = -(-len(frontier) // (self.walk_batch * _AHEAD))
+        size = max(_LEAST, -(-len(frontier) // max(1, turns * _AHEAD)))
         found: deque[Future[Below]] = deque()
         with ThreadPoolExecutor(_AHEAD) as pool:
-            for part in parts(frontier, self.walk_batch):
+            for part in parts(frontier, size):
                 found.append(pool.submit(self._below, part))
                 if len(found) > _AHEAD:
                     yield found.popleft().result()
