@@ -60,11 +60,7 @@ class BaseStore(ABC):
         self, items: Iterable[T], size: int, work: Callable[[Transaction, list[T]], int | None]
     ) -> int:
         """Write `items` in batches, one transaction each; return the sum of what `work` returns."""
-        iterator = iter(items)
-        total = 0
-        while batch := list(islice(iterator, size)):
-            total += self._batch(batch, work)
-        return total
+        return sum(self._batch(batch, work) for batch in sliced(items, size))
 
     def _batch(self, batch: list[T], work: Callable[[Transaction, list[T]], int | None]) -> int:
         return self._write(lambda tx: work(tx, batch)) or 0
@@ -315,3 +311,10 @@ def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Yield slices of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def sliced(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of at most `size` items, read as they are wanted."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -87,7 +87,8 @@ def test_connection_lost_in_the_middle_of_an_import(
     server.start()
     # The same store object goes on where the server left off; what was committed is there.
     before = store.counts().edges
-    assert before in {2500, 3000}
+    assert before in {2000, 2500, 3000}  # the last batch before may have been in flight
+    assert {edge.child for edge in store.all_derivations()} == {f"c{i}" for i in range(before)}
     assert store.import_edges(rows, "f") == 5000 - before
     assert store.counts().edges == 5000
     assert len(descendants(store, ["p7"]).nodes) == 4
@@ -99,7 +100,7 @@ def test_killed_client_leaves_whole_batches(store: Neo4jStore, neo4j_url: str) -
         [sys.executable, "-c", WRITER, neo4j_url], stdout=subprocess.PIPE, text=True
     )
     assert writer.stdout is not None
-    for _ in range(3):
+    for _ in range(5):  # of five batches begun two may be in flight
         writer.stdout.readline()
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()

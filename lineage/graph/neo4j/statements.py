@@ -26,9 +26,9 @@ class Statements:
         self._tx = tx
         self.next_key = next_key
         self._writes = writes
-        self._keys: dict[str, int] = {}
+        self._places: dict[str, str] = {}  # the server's own ids, good within one import
         self._missing: set[str] = set()  # ids looked up and not found
-        self._created: set[int] = set()  # nodes that this transaction made
+        self._created: set[str] = set()  # nodes that this transaction made
 
     def all(self, query: LiteralString, **values: Any) -> list[list[Any]]:
         """Run a statement and return its rows."""

@@ -19,10 +19,10 @@ from neo4j.exceptions import (
 )
 
 from lineage.domain.errors import StoreError, StoreUnavailableError
-from lineage.graph import writing
-from lineage.graph.base import BaseStore, parts
-from lineage.graph.neo4j.keycache import KeyCache
+from lineage.graph.base import BaseStore, parts, sliced
+from lineage.graph.neo4j.importing import Import
 from lineage.graph.neo4j.schema import MIGRATIONS, prepare
+from lineage.graph.neo4j.statements import Runner
 from lineage.graph.neo4j.transaction import Neo4jTransaction
 from lineage.graph.store import Below, DeclaredEdge, Node
 from lineage.graph.tables import Transaction
@@ -31,6 +31,7 @@ T = TypeVar("T")
 _RETRY_SECONDS = 15.0
 _CONNECT_SECONDS = 10.0
 _AHEAD = 2  # sessions that read while what came before is taken in
+_LEAST = 500  # nodes worth a session of their own
 
 # The lock makes writers take turns, as SQLite's do: joining evidence reads before it writes.
 _LOCK = (
@@ -106,32 +107,45 @@ class Neo4jStore(BaseStore):
     def _write(self, work: Callable[[Transaction], T]) -> T:
         def run(tx: neo4j.ManagedTransaction) -> T:
             with _memory_errors_apart():
-                locked = tx.run(_LOCK).single()
-                if locked is None:
-                    raise StoreError(
-                        f"{self.url} was emptied while it was open", hint="Open it again."
-                    )
-                transaction = Neo4jTransaction(tx, locked[0], locked[1])
+                transaction = Neo4jTransaction(tx, *self.lock(tx))
                 result = work(transaction)
-                if transaction.next_key != locked[0]:
-                    tx.run(_UNLOCK, next=transaction.next_key).consume()
+                self.unlock(tx, transaction.next_key)
                 return result
 
         with self._explained(), self._session(neo4j.WRITE_ACCESS) as session:
             return session.execute_write(run)
 
+    def lock(self, tx: Runner) -> tuple[int, int]:
+        """Make other writers wait for `tx`; return the first free handle and the number of writes.
+
+        Raises StoreError where the graph is gone.
+        """
+        found = tx.run(_LOCK, {}).values()
+        if not found:
+            raise StoreError(f"{self.url} was emptied while it was open", hint="Open it again.")
+        next_key, writes = found[0]
+        return next_key, writes
+
+    def unlock(self, tx: Runner, next_key: int) -> None:
+        """Write down the first free handle before the commit, which lets other writers go on."""
+        tx.run(_UNLOCK, {"next": next_key}).consume()
+
+    @contextmanager
+    def ahead(self) -> Iterator[Runner]:
+        """Open a transaction that takes no lock; it is committed unless an error leaves it."""
+        with self._session(neo4j.WRITE_ACCESS) as session, session.begin_transaction() as tx:
+            yield tx
+            tx.commit()
+
     def import_edges(
         self, edges: Iterable[DeclaredEdge], where: str, at: datetime | None = None
     ) -> int:
         """Write declared edges in bulk; return how many were new."""
-        cache = KeyCache()
+        return Import(self, where, at).run(sliced(edges, self.import_batch))
 
-        def work(tx: Transaction, batch: list[DeclaredEdge]) -> int:
-            if isinstance(tx, Neo4jTransaction):
-                tx.use(cache)
-            return writing.import_edges(tx, batch, where, at)
-
-        return self._batches(edges, self.import_batch, work)
+    def in_turn(self, batch: list[T], work: Callable[[Transaction, list[T]], int]) -> int:
+        """Write a batch under the writers' lock, in smaller parts where memory is short."""
+        return self._batch(batch, work)
 
     def _batch(self, batch: list[T], work: Callable[[Transaction, list[T]], int | None]) -> int:
         """Write a batch; where it is too large for the server's memory, its halves."""
@@ -145,9 +159,12 @@ class Neo4jStore(BaseStore):
 
     def below(self, frontier: Sequence[Node]) -> Iterator[Below]:
         """Yield what lies one edge below `frontier`; the next parts are read meanwhile."""
+        # As much for each session: the last part leaves the others idle.
+        turns = -(-len(frontier) // (self.walk_batch * _AHEAD))
+        size = max(_LEAST, -(-len(frontier) // max(1, turns * _AHEAD)))
         found: deque[Future[Below]] = deque()
         with ThreadPoolExecutor(_AHEAD) as pool:
-            for part in parts(frontier, self.walk_batch):
+            for part in parts(frontier, size):
                 found.append(pool.submit(self._below, part))
                 if len(found) > _AHEAD:
                     yield found.popleft().result()

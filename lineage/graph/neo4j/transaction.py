@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 from lineage.domain.claim import Claim
-from lineage.domain.derivation import Derivation, MergeEvent, Relation, Status
+from lineage.domain.derivation import Derivation, MergeEvent, Status
 from lineage.domain.revision import Revision, State
 from lineage.graph import codec
-from lineage.graph.neo4j.keycache import KeyCache
+from lineage.graph.neo4j.known import Known
 from lineage.graph.neo4j.tensors import Tensors
 from lineage.graph.neo4j.walks import Walks
 from lineage.graph.store import Counts
@@ -19,51 +19,52 @@ _PAGE = 5000  # rows of one page of a scan
 _EDGE: LiteralString = "p.id, c.id, coalesce(e.body, s.body)"
 _SHARED: LiteralString = " OPTIONAL MATCH (s:SharedBody {id: e.shared}) "
 _ENDS: LiteralString = (
-    "UNWIND $rows AS r MATCH (c:Revision {key: r[0]}) MATCH (p:Revision {key: r[1]}) "
+    "UNWIND $rows AS r MATCH (c) WHERE elementId(c) = r[0] MATCH (p) WHERE elementId(p) = r[1] "
 )
-_CREATE: LiteralString = (
-    _ENDS + "CREATE (p)-[:PARENT_OF {status: $status, relation: $relation, shared: $shared}]->(c)"
-)
-_MERGE: LiteralString = (
-    _ENDS + "MERGE (p)-[e:PARENT_OF]->(c)"
-    " ON CREATE SET e.status = $status, e.relation = $relation, e.shared = $shared"
-)
+_FIELDS: LiteralString = "{status: $status, relation: $relations[r[2]], shared: $shared[r[2]]}"
+_CREATE: LiteralString = _ENDS + "CREATE (p)-[:PARENT_OF " + _FIELDS + "]->(c)"
+_MERGE: LiteralString = _ENDS + "MERGE (p)-[e:PARENT_OF]->(c) ON CREATE SET e = " + _FIELDS
 
 
 class Neo4jTransaction(Tensors, Walks):
     """Primitives on a driver's transaction; see `tables.Transaction`."""
 
-    _cache: KeyCache | None = None  # undated nodes only: times come from the server
-    _learned: dict[str, int]
+    _cache: Known | None = None  # undated nodes only: times come from the server
+    _learned: dict[str, str]
 
     # --- nodes -----------------------------------------------------------------------------
 
     def times(self, ids: Collection[str]) -> dict[str, int | None]:
         """Return when each of the existing `ids` was made."""
-        cached = self._cache.keys if self._cache else {}
+        cached = self._cache.places if self._cache else {}
         times: dict[str, int | None] = dict.fromkeys(name for name in ids if name in cached)
-        self._keys |= {name: cached[name] for name in times}
+        self._places |= {name: cached[name] for name in times}
         unsure = [name for name in ids if name not in times]
         if not (self._cache and self._cache.complete):
             found = self.many(
-                "UNWIND $rows AS id MATCH (n:Revision {id: id}) RETURN id, n.key, n.made",
+                "UNWIND $rows AS id MATCH (n:Revision {id: id}) RETURN id, elementId(n), n.made",
                 sorted(unsure),
             )
             times |= {name: made for name, _, made in found}
-            self._learn({name: key for name, key, made in found if made is None})
-            self._keys |= {name: key for name, key, _ in found}
+            self._learn({name: place for name, place, made in found if made is None})
+            self._places |= {name: place for name, place, _ in found}
         self._missing |= {name for name in unsure if name not in times}
         return times
 
-    def use(self, cache: KeyCache) -> None:
-        """Take handles from `cache` and remember new ones there: for bulk imports only."""
-        empty = not self.all("MATCH (n:Revision) RETURN 1 LIMIT 1")
-        self._learned = cache.begin(self._writes, empty=empty)
-        self._cache = cache
+    def use(self, known: Known | None) -> None:
+        """Rely on what is `known` to a bulk import, or begin to remember."""
+        if known is None:
+            known = Known(complete=not self.all("MATCH (n:Revision) RETURN 1 LIMIT 1"))
+        self._cache, self._learned = known, {}
 
-    def _learn(self, keys: dict[str, int]) -> None:
+    def learned(self) -> Known:
+        """Return what is known once this transaction, all of whose work is done, was committed."""
+        known = self._cache or Known()
+        return known.after(self._learned, self.next_key, self._writes)
+
+    def _learn(self, places: dict[str, str]) -> None:
         if self._cache:
-            self._learned |= keys
+            self._learned |= places
 
     def versions(self, repos: Collection[str]) -> dict[str, list[Version]]:
         """Return the nodes of each repo that has any, by id."""
@@ -134,22 +135,26 @@ class Neo4jTransaction(Tensors, Walks):
 
     def mention(self, ids: Collection[str]) -> None:
         """Create bare nodes for those of `ids` that do not exist."""
-        unsure = {name for name in ids if name not in self._missing and name not in self._keys}
+        unsure = {name for name in ids if name not in self._missing and name not in self._places}
         self.times(unsure)
-        new = {name: self.new_key() for name in sorted(ids) if name in self._missing}
-        self.many(
-            "UNWIND $rows AS r CREATE (:Revision:Mentioned {id: r[0], key: r[1]})",
+        new = {self.new_key(): name for name in sorted(ids) if name in self._missing}
+        pages = self.many(
+            "UNWIND $rows AS r CREATE (n:Revision:Mentioned {key: r[0], id: r[1]})"
+            " RETURN collect(r[0]), collect(elementId(n))",
             list(new.items()),
         )
-        self._keys |= new
-        self._learn(new)
-        self._missing -= new.keys()
-        self._created |= set(new.values())
+        made = {
+            new[key]: at for keys, places in pages for key, at in zip(keys, places, strict=True)
+        }
+        self._places |= made
+        self._learn(made)
+        self._missing -= made.keys()
+        self._created.update(made.values())
 
     def rename(self, old: str, new: str) -> None:
         """Give a node a new, free id."""
         self.all("MATCH (n:Revision {id: $old}) SET n.id = $new", old=old, new=new)
-        self._keys.pop(old, None)
+        self._places.pop(old, None)
         self._missing.discard(new)
 
     def drop(self, ids: Collection[str]) -> None:
@@ -162,7 +167,7 @@ class Neo4jTransaction(Tensors, Walks):
         )
         self.many("UNWIND $rows AS id MATCH (n:Revision {id: id}) DELETE n", rows)
         for name in rows:
-            self._keys.pop(name, None)
+            self._places.pop(name, None)
 
     # --- edges -----------------------------------------------------------------------------
 
@@ -229,37 +234,36 @@ class Neo4jTransaction(Tensors, Walks):
         self, rows: Sequence[ImportRow], where: str, at: datetime | None = None
     ) -> int:
         """Write `(parent, child, relation)` of existing nodes where no edge is; return how many."""
-        missing = {name for row in rows for name in row[:2] if name not in self._keys}
+        missing = {name for row in rows for name in row[:2] if name not in self._places}
         if missing:
             self.times(missing)
-        keys, made = self._keys, self._created
-        groups: dict[Relation, list[tuple[int, int]]] = {}
+        places, made = self._places, self._created
+        relations = sorted({relation for _, _, relation in rows})
+        number = {relation: n for n, relation in enumerate(relations)}
+        # An edge at a node made just now cannot be there yet: no look for it is needed.
+        fresh: list[tuple[str, str, int]] = []
+        old: list[tuple[str, str, int]] = []
         for parent, child, relation in rows:
-            groups.setdefault(relation, []).append((keys[child], keys[parent]))
-        total = 0
-        # What the edges of a group have in common is sent once.
-        for relation, links in sorted(groups.items()):
-            links.sort()
-            fields = {
-                "status": Status.DECLARED.value,
-                "relation": relation.value,
-                "shared": self._shared_id(codec.imported_body(relation, where, at)),
-            }
-            # An edge at a node made just now cannot be there yet: no look for it is needed.
-            fresh = [link for link in links if link[0] in made or link[1] in made]
-            old = [link for link in links if link[0] not in made and link[1] not in made]
-            total += self.created(_CREATE, fresh, **fields) + self.created(_MERGE, old, **fields)
-        return total
+            ends = places[child], places[parent]
+            is_fresh = ends[0] in made or ends[1] in made
+            (fresh if is_fresh else old).append((*ends, number[relation]))
+        # What edges of a relation have in common is sent once.
+        fields: dict[str, Any] = {
+            "status": Status.DECLARED.value,
+            "relations": [relation.value for relation in relations],
+            "shared": self._shared_ids([codec.imported_body(r, where, at) for r in relations]),
+        }
+        return self.created(_CREATE, fresh, **fields) + self.created(_MERGE, old, **fields)
 
-    def _shared_id(self, body: str) -> int:
-        rows = self.all(
-            "MERGE (s:SharedBody {digest: $digest}) ON CREATE SET s.id = $id, s.body = $body"
-            " RETURN s.id",
-            digest=codec.body_digest(body),
-            id=self.new_key(),
-            body=body,
+    def _shared_ids(self, bodies: Sequence[str]) -> list[int]:
+        rows = [[codec.body_digest(body), self.new_key(), body] for body in bodies]
+        found = self.many(
+            "UNWIND $rows AS r MERGE (s:SharedBody {digest: r[0]})"
+            " ON CREATE SET s.id = r[1], s.body = r[2] RETURN s.digest, s.id",
+            rows,
         )
-        return int(rows[0][0])
+        numbers = dict(found)
+        return [numbers[digest] for digest, _, _ in rows]
 
     # --- finding, counting -----------------------------------------------------------------
 
