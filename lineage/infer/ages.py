@@ -6,8 +6,7 @@ siblings are independent seen from their parent only. Times are a prior that the
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -15,29 +14,23 @@ import torch
 from lineage.domain.derivation import Relation
 from lineage.infer.descent import inheritance
 from lineage.infer.family import Family, stack
-from lineage.infer.grain import Grain
 from lineage.infer.links import Explanation
-from lineage.infer.merges import EXACT, Sums
+from lineage.infer.makings import Made, told
+from lineage.infer.merges import EXACT
 from lineage.infer.nearest import squared_distances
 from lineage.infer.order import claims_parent, may_precede
-from lineage.infer.parents import Found, Search, made_exactly
-from lineage.infer.scope import Scope
+from lineage.infer.parents import Search, made_exactly
 from lineage.infer.signs_of_age import (
     casts,
     hub_scores,
     innovations,
     keeper,
     late,
-    outvoted,
-    rounds_as_cast,
     typical,
 )
 from lineage.infer.space import Space, make_space
 from lineage.infer.views import View
 from lineage.infer.workers import at_once
-
-CONVEX = 0.02
-"""How far below 0 the weight of a float32 sum may be that counts as a mean."""
 
 OWN = 0.5
 """Share of a change that must be its own for a member to be placed among the fine-tunes."""
@@ -45,21 +38,7 @@ OWN = 0.5
 VOTES = 2
 """How many times as many merges as have any other base must have the root's."""
 
-VALUEWISE = 0.95
-"""Share that a value-wise merge must reproduce to say that its sources are older."""
-
-
 _Key = tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What one member was exactly made from, with how sure that is."""
-
-    child: int
-    sources: tuple[int, ...]
-    base: int | None
-    share: float
 
 
 def settle(
@@ -103,104 +82,6 @@ def _known_casts(family: Family, known: Mapping[str, Explanation]) -> dict[int, 
     links = [e for i, e in known.items() if e.relation is Relation.CONVERTED and i in family.rows]
     origins = ((family.rows[e.child], family.rows_of(p.id for p in e.parents)) for e in links)
     return {row: found[0] for row, found in origins if found}
-
-
-def first_dated(
-    members: Sequence[View], copies: dict[int, list[View]], adapters: Sequence[View], scope: Scope
-) -> list[View]:
-    """Return a family's members, those whose date is a copy's too early one replaced by the next.
-
-    Each member stands for itself and its `copies`, by `id` of the view, and is the first of them.
-    It is a misdated copy where nothing older makes it exactly and what is older than the next does,
-    or where it would be the oldest of a family and most members keep the next oldest's values, not
-    its. Of those that are not in `scope` an earlier scan knows. `copies` is kept up to date.
-    """
-    out = list(members)
-    late = {v: later for v in out if (later := _later(v, copies)) is not None}
-    asked = {v for v in late if scope.has([v, *copies[id(v)]])}
-    wrong = [v for v in late if v not in asked and scope.copied(v, late[v])]
-    if len(out) > 2 and asked:
-        wrong += _misdated(out, asked, late, adapters)
-    for view in wrong:
-        later = late[view]
-        others = [c for c in copies.pop(id(view)) if c is not later]
-        copies[id(later)] = [view, *others]
-        out[out.index(view)] = later
-    return out
-
-
-def _misdated(
-    members: Sequence[View],
-    asked: Collection[View],
-    late: Mapping[View, View],
-    adapters: Sequence[View],
-) -> list[View]:
-    """Return those of `asked` that are copies of what is dated later."""
-    space = make_space(stack(members))
-    times = [v.time or 0.0 for v in members]
-    out = []
-    for n, view in enumerate(members):
-        later = late[view].time if view in asked else None
-        if view.time is None or later is None:
-            continue
-        older = [r for r, made in enumerate(times) if r != n and (made or view.time) < view.time]
-        wider = [r for r, made in enumerate(times) if r != n and (made or later) < later]
-        if len(wider) == len(older):
-            continue
-        if older:
-            wrong = _made_later(space, n, older, wider, adapters)
-        else:
-            wrong = outvoted(space.family, n, min(wider, key=lambda r: (times[r], r)))
-        if wrong:
-            times[n] = later
-            out.append(view)
-    return out
-
-
-def _later(view: View, copies: Mapping[int, Sequence[View]]) -> View | None:
-    """Return the copy that is dated next after a member, None where none is dated later."""
-    dated = [c for c in copies.get(id(view), ()) if c.time is not None]
-    after = [c for c in dated if view.time is not None and (c.time or 0.0) > view.time]
-    return min(after, key=lambda c: (c.time or 0.0, c.id), default=None)
-
-
-def _made_later(
-    space: Space, child: int, older: Sequence[int], wider: Sequence[int], adapters: Sequence[View]
-) -> bool:
-    """Tell whether only sources younger than a member make it, and it makes none of those.
-
-    Value-wise merges, which explain much that is not theirs, count for neither.
-    """
-    if _exact(space, child, older, adapters) is not None:
-        return False
-    found = _exact(space, child, wider, adapters)
-    if found is None or found.share < EXACT:
-        return False
-    for source in found.sources:
-        if source not in older:
-            rows = [r for r in [child, *wider] if r != source]
-            back = _exact(space, source, rows, adapters)
-            if back is not None and back.share >= EXACT and child in back.sources:
-                return False
-    return True
-
-
-def _exact(space: Space, child: int, rows: Sequence[int], adapters: Sequence[View]) -> _Made | None:
-    """Return what some of `rows` exactly make a member of, None if none do."""
-    total = space.apart
-    ranked = sorted(rows, key=lambda r: float(total[child, r]))
-    if not ranked:
-        return None
-    return _told(
-        space.family, child, made_exactly(space, Search(child, list(rows), ranked), adapters)
-    )
-
-
-def _told(family: Family, child: int, found: Found) -> _Made | None:
-    """Return what a search's result says of ages."""
-    if isinstance(found, Sums):
-        return _from_sums(family, child, found)
-    return None if found is None else _from_link(family, child, found)
 
 
 def _places(space: Space, adapters: Sequence[View]) -> list[int]:
@@ -256,7 +137,7 @@ def _dated(views: Sequence[View]) -> dict[int, set[int]]:
 
 def _made(
     space: Space, children: Sequence[int], active: Sequence[int], adapters: Sequence[View]
-) -> list[_Made]:
+) -> list[Made]:
     """Return what each of some members is exactly made from, with all of others as candidates."""
     total = space.apart
     searches = []
@@ -267,54 +148,21 @@ def _made(
         if len(rows) > 1:
             searches.append(Search(child, rows, ranked))
     found = at_once(lambda s: made_exactly(space, s, adapters), searches)
-    told = (_told(space.family, s.child, f) for s, f in zip(searches, found, strict=True))
-    return [made for made in told if made is not None]
+    said = (told(space.family, s.child, f) for s, f in zip(searches, found, strict=True))
+    return [made for made in said if made is not None]
 
 
-def _from_sums(family: Family, child: int, sums: Sums) -> _Made | None:
-    """Return the best exact sum that cannot be one of its own sources turned round."""
-    grain = family.views[child].grain
-    best: _Made | None = None
-    for outcome in sums.found:
-        weights = outcome.weights.median(0).values
-        mean = bool((weights > -CONVEX).all()) and bool((weights < 1 + CONVEX).all())
-        finer = grain is Grain.F32 and all(
-            family.views[r].grain is not Grain.F32 for r in outcome.rows
-        )
-        exact = outcome.share >= EXACT and rounds_as_cast(outcome.residual, grain)
-        if not exact or (grain is Grain.F32 and not mean and not finer):
-            continue
-        share = outcome.share + 0.05 * mean
-        if best is None or share > best.share:
-            best = _Made(child, outcome.rows, None, share)
-    return best
-
-
-def _from_link(family: Family, child: int, link: Explanation) -> _Made | None:
-    """Return what an adapter's or a value-wise merge's replay says, if it can say it."""
-    sources = tuple(family.rows_of(p.id for p in link.parents))
-    if link.relation is Relation.ADAPTER_MERGE:
-        weights = [p.coefficient or 0.0 for p in link.parents]
-        forwards = all(w > -CONVEX for w in weights)
-        base = sources[0] if len(sources) == 1 else None
-        return _Made(child, sources, base, link.score) if forwards else None
-    if link.score < VALUEWISE:
-        return None
-    base = family.rows.get(link.base) if link.base else None
-    return _Made(child, sources, base, link.score - 0.2)
-
-
-def _without_cycles(made: Sequence[_Made], family: Family) -> dict[int, _Made]:
+def _without_cycles(made: Sequence[Made], family: Family) -> dict[int, Made]:
     """Return those explanations that can all be true, the surest first."""
-    kept: dict[int, _Made] = {}
+    kept: dict[int, Made] = {}
     for one in sorted(made, key=lambda m: (-m.share, len(m.sources), m.child)):
-        told = any(claims_parent(family.views[s], family.views[one.child]) for s in one.sources)
-        if not told and one.child not in _origins(one.sources, kept):
+        claimed = any(claims_parent(family.views[s], family.views[one.child]) for s in one.sources)
+        if not claimed and one.child not in _origins(one.sources, kept):
             kept[one.child] = one
     return kept
 
 
-def _origins(start: Sequence[int], made: Mapping[int, _Made]) -> set[int]:
+def _origins(start: Sequence[int], made: Mapping[int, Made]) -> set[int]:
     """Return `start` and all that those are made from."""
     seen, todo = set(start), list(start)
     while todo:
@@ -326,7 +174,7 @@ def _origins(start: Sequence[int], made: Mapping[int, _Made]) -> set[int]:
     return seen
 
 
-def _root(space: Space, rows: Sequence[int], made: Sequence[_Made]) -> int:
+def _root(space: Space, rows: Sequence[int], made: Sequence[Made]) -> int:
     """Return the member that all others were made from, as far as weights tell.
 
     The base of most merged adapters and value-wise merges of two sources and more, as those are

@@ -9,7 +9,7 @@ from lineage.domain.errors import UsageError
 from lineage.fingerprint.torchside import one_thread
 from lineage.infer.adaptermix import mixed_links
 from lineage.infer.adapters import adapter_links
-from lineage.infer.ages import first_dated, settle
+from lineage.infer.ages import settle
 from lineage.infer.bases import base_links
 from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
@@ -19,6 +19,7 @@ from lineage.infer.kinship import group_families
 from lineage.infer.laundering import with_laundered
 from lineage.infer.library import Library
 from lineage.infer.links import Explanation, to_derivations, to_kin
+from lineage.infer.misdated import first_dated
 from lineage.infer.parents import family_links
 from lineage.infer.rootless import Lost, rootless
 from lineage.infer.scope import Scope, scope_of
