@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from lineage.domain.errors import StoreError, StoreVersionError
-from lineage.graph.sqlite.schema import MIGRATIONS
+from lineage.graph.neo4j import schema as neo4j
+from lineage.graph.sqlite import schema as sqlite
 from lineage.graph.store import Store
 from tests.graph.building import edges
 from tests.graph.conftest import Neo4jPlace, Place, SqlitePlace
@@ -34,7 +35,8 @@ def test_older_store_is_upgraded_and_then_refused_by_the_old_version(
     assert new.derivation("a", "b") is not None
     new.import_edges(edges([("b", "c")]), "f")
     new.close()
-    with pytest.raises(StoreVersionError, match=f"version {len(MIGRATIONS) + 1}") as caught:
+    steps = sqlite.MIGRATIONS if isinstance(place, SqlitePlace) else neo4j.MIGRATIONS
+    with pytest.raises(StoreVersionError, match=f"version {len(steps) + 1}") as caught:
         opened()
     assert "Upgrade" in caught.value.hint
     assert opened([upgrade(place)]).counts().edges == 2

@@ -77,7 +77,7 @@ class _Files:
 
     def _revisions(self) -> None:
         digests: dict[str, int] = {}
-        header = "key:ID(revision),id,state,made:long,artifacts:long,body,indexed:boolean,:LABEL"
+        header = ":ID(revision),id,state,made:long,artifacts:long,body,indexed:boolean,:LABEL"
         unindexed = set(self._store.unindexed(_ALL))
         with (
             self._file("nodes", "revisions", header) as write,

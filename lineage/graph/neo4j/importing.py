@@ -41,11 +41,11 @@ class Server(Protocol):
         ...
 
     def lock(self, tx: Runner) -> tuple[int, int]:
-        """Take the writers' lock; return the first free handle and the number of writes."""
+        """Take the writers' lock; return the next shared body's number and how many wrote."""
         ...
 
-    def unlock(self, tx: Runner, next_key: int) -> None:
-        """Write down the first free handle before the commit."""
+    def unlock(self, tx: Runner, next_number: int) -> None:
+        """Write down the next shared body's number before the commit."""
         ...
 
 
@@ -68,7 +68,7 @@ class _Ahead(Neo4jTransaction):
     """A transaction that waits for its turn where it must see all that was written before."""
 
     def __init__(self, tx: Runner, known: Known, turn: Callable[[], None]) -> None:
-        super().__init__(tx, known.next_key, known.writes + 1)
+        super().__init__(tx, known.next_number, known.writes + 1)
         self.use(known)
         self._turn: Callable[[], None] | None = turn
 
@@ -150,11 +150,11 @@ class Import:
             def turn() -> None:
                 last.committed.result()
                 locked = self._server.lock(tx)
-                if last.known is not known or locked != (known.next_key, known.writes + 1):
+                if last.known is not known or locked != (known.next_number, known.writes + 1):
                     raise OvertakenError
 
             transaction = _Ahead(tx, known, turn)
             new = writing.import_edges(transaction, batch.rows, self._where, self._at)
-            self._server.unlock(tx, transaction.next_key)
+            self._server.unlock(tx, transaction.next_number)
             batch.tell(transaction.learned())
         return new

@@ -12,7 +12,6 @@ Run = Callable[..., list[Any]]
 _FIRST = (
     "CREATE CONSTRAINT lineage_meta IF NOT EXISTS FOR (n:LineageMeta) REQUIRE n.name IS UNIQUE",
     "CREATE CONSTRAINT revision_id IF NOT EXISTS FOR (n:Revision) REQUIRE n.id IS UNIQUE",
-    "CREATE CONSTRAINT revision_key IF NOT EXISTS FOR (n:Revision) REQUIRE n.key IS UNIQUE",
     "CREATE CONSTRAINT digest_value IF NOT EXISTS FOR (n:Digest) REQUIRE n.value IS UNIQUE",
     "CREATE CONSTRAINT shared_digest IF NOT EXISTS FOR (n:SharedBody) REQUIRE n.digest IS UNIQUE",
     "CREATE CONSTRAINT shared_id IF NOT EXISTS FOR (n:SharedBody) REQUIRE n.id IS UNIQUE",
@@ -32,7 +31,10 @@ _TENSORS = (
     "CALL db.awaitIndexes(300)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TENSORS)
+# Nodes had numbers, which nothing reads any more: they go by the server's own ids.
+_UNNUMBERED = ("DROP CONSTRAINT revision_key IF EXISTS",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _TENSORS, _UNNUMBERED)
 """Statements that bring a store from version i to i + 1.
 
 Each must be repeatable: the server allows no schema change beside data in one transaction, so the

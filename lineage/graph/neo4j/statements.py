@@ -17,14 +17,14 @@ class Runner(Protocol):
 
 
 class Statements:
-    """A transaction with the first free handle, `next_key`.
+    """A transaction with the next shared body's number, `next_number`.
 
     The store keeps that number under its writers' lock, and counts its `writes`.
     """
 
-    def __init__(self, tx: Runner, next_key: int = 0, writes: int = 0) -> None:
+    def __init__(self, tx: Runner, next_number: int = 0, writes: int = 0) -> None:
         self._tx = tx
-        self.next_key = next_key
+        self.next_number = next_number
         self._writes = writes
         self._places: dict[str, str] = {}  # the server's own ids, good within one import
         self._missing: set[str] = set()  # ids looked up and not found
@@ -49,7 +49,7 @@ class Statements:
             total += result.consume().counters.relationships_created
         return total
 
-    def new_key(self) -> int:
-        """Return a handle that no node has."""
-        self.next_key += 1
-        return self.next_key - 1
+    def new_number(self) -> int:
+        """Return a number that no shared body has."""
+        self.next_number += 1
+        return self.next_number - 1

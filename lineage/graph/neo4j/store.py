@@ -109,26 +109,28 @@ class Neo4jStore(BaseStore):
             with _memory_errors_apart():
                 transaction = Neo4jTransaction(tx, *self.lock(tx))
                 result = work(transaction)
-                self.unlock(tx, transaction.next_key)
+                self.unlock(tx, transaction.next_number)
                 return result
 
         with self._explained(), self._session(neo4j.WRITE_ACCESS) as session:
             return session.execute_write(run)
 
     def lock(self, tx: Runner) -> tuple[int, int]:
-        """Make other writers wait for `tx`; return the first free handle and the number of writes.
+        """Make other writers wait for `tx`; return the next shared body's number.
+
+        With it the number of writes so far, this one included.
 
         Raises StoreError where the graph is gone.
         """
         found = tx.run(_LOCK, {}).values()
         if not found:
             raise StoreError(f"{self.url} was emptied while it was open", hint="Open it again.")
-        next_key, writes = found[0]
-        return next_key, writes
+        next_number, writes = found[0]
+        return next_number, writes
 
-    def unlock(self, tx: Runner, next_key: int) -> None:
-        """Write down the first free handle before the commit, which lets other writers go on."""
-        tx.run(_UNLOCK, {"next": next_key}).consume()
+    def unlock(self, tx: Runner, next_number: int) -> None:
+        """Write down the next shared body's number before the commit lets other writers go on."""
+        tx.run(_UNLOCK, {"next": next_number}).consume()
 
     @contextmanager
     def ahead(self) -> Iterator[Runner]:

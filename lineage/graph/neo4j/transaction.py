@@ -60,7 +60,7 @@ class Neo4jTransaction(Tensors, Walks):
     def learned(self) -> Known:
         """Return what is known once this transaction, all of whose work is done, was committed."""
         known = self._cache or Known()
-        return known.after(self._learned, self.next_key, self._writes)
+        return known.after(self._learned, self.next_number, self._writes)
 
     def _learn(self, places: dict[str, str]) -> None:
         if self._cache:
@@ -97,7 +97,6 @@ class Neo4jTransaction(Tensors, Walks):
         rows: list[dict[str, Any]] = [
             {
                 "id": revision.id,
-                "key": self.new_key(),
                 "mentioned": revision.state is State.MENTIONED,
                 "known": codec.is_known(revision),
                 "digests": codec.digests(revision),
@@ -111,8 +110,7 @@ class Neo4jTransaction(Tensors, Walks):
             for revision in sorted(revisions, key=lambda revision: revision.id)
         ]
         self.many(
-            "UNWIND $rows AS r MERGE (n:Revision {id: r.id}) ON CREATE SET n.key = r.key"
-            " SET n += r.fields"
+            "UNWIND $rows AS r MERGE (n:Revision {id: r.id}) SET n += r.fields"
             " REMOVE n:Mentioned, n:Known"
             " FOREACH (x IN CASE WHEN r.mentioned THEN [1] ELSE [] END | SET n:Mentioned)"
             " FOREACH (x IN CASE WHEN r.known THEN [1] ELSE [] END | SET n:Known)",
@@ -137,15 +135,12 @@ class Neo4jTransaction(Tensors, Walks):
         """Create bare nodes for those of `ids` that do not exist."""
         unsure = {name for name in ids if name not in self._missing and name not in self._places}
         self.times(unsure)
-        new = {self.new_key(): name for name in sorted(ids) if name in self._missing}
         pages = self.many(
-            "UNWIND $rows AS r CREATE (n:Revision:Mentioned {key: r[0], id: r[1]})"
-            " RETURN collect(r[0]), collect(elementId(n))",
-            list(new.items()),
+            "UNWIND $rows AS id CREATE (n:Revision:Mentioned {id: id})"
+            " RETURN collect(id), collect(elementId(n))",
+            [name for name in sorted(ids) if name in self._missing],
         )
-        made = {
-            new[key]: at for keys, places in pages for key, at in zip(keys, places, strict=True)
-        }
+        made = {name: at for names, places in pages for name, at in zip(names, places, strict=True)}
         self._places |= made
         self._learn(made)
         self._missing -= made.keys()
@@ -256,7 +251,7 @@ class Neo4jTransaction(Tensors, Walks):
         return self.created(_CREATE, fresh, **fields) + self.created(_MERGE, old, **fields)
 
     def _shared_ids(self, bodies: Sequence[str]) -> list[int]:
-        rows = [[codec.body_digest(body), self.new_key(), body] for body in bodies]
+        rows = [[codec.body_digest(body), self.new_number(), body] for body in bodies]
         found = self.many(
             "UNWIND $rows AS r MERGE (s:SharedBody {digest: r[0]})"
             " ON CREATE SET s.id = r[1], s.body = r[2] RETURN s.digest, s.id",

@@ -1,4 +1,8 @@
-"""What traversal reads, in Cypher: lists travel, for a record a row would cost more."""
+"""What traversal reads, in Cypher: lists travel, for a record a row would cost more.
+
+A node's handle is the server's own id of it: an index over numbers of ours took the server as long
+as all the rest.
+"""
 
 from collections.abc import Collection, Sequence
 from typing import Any, LiteralString
@@ -8,13 +12,15 @@ from lineage.graph import codec
 from lineage.graph.neo4j.statements import Statements
 from lineage.graph.store import Below, Node
 
+_AT: LiteralString = "UNWIND $rows AS at MATCH (n) WHERE elementId(n) = at "
 _INTO: LiteralString = (
-    "MATCH (p)-[e:PARENT_OF]->(c) WHERE e.status IS NOT NULL RETURN collect(p.key),"
-    " collect(c.key), collect(coalesce(e.shared, 0)), collect(coalesce(e.body, ''))"
+    "MATCH (p)-[e:PARENT_OF]->(c) WHERE e.status IS NOT NULL RETURN collect(elementId(p)),"
+    " collect(elementId(c)), collect(coalesce(e.shared, 0)), collect(coalesce(e.body, ''))"
 )
 # Most children have one edge: a plan that makes their own lists apart from these takes longer.
 _BELOW: LiteralString = (
-    "UNWIND $rows AS key MATCH (:Revision {key: key})-[:PARENT_OF]->(c) WITH DISTINCT c "
+    _AT
+    + "MATCH (n)-[:PARENT_OF]->(c) WITH DISTINCT c "
     + _INTO
     + ", collect(coalesce(c.id, '')), collect(coalesce(c.body, ''))"
 )
@@ -26,31 +32,26 @@ class Walks(Statements):
     def keys(self, ids: Collection[str]) -> dict[str, Node]:
         """Return handles by id."""
         rows = self.many(
-            "UNWIND $rows AS id MATCH (n:Revision {id: id}) RETURN id, n.key", sorted(ids)
+            "UNWIND $rows AS id MATCH (n:Revision {id: id}) RETURN id, elementId(n)", sorted(ids)
         )
         return dict(rows)
 
     def ids(self, keys: Collection[Node]) -> dict[Node, str]:
         """Return ids by handle."""
-        pages = self.many(
-            "UNWIND $rows AS key MATCH (n:Revision {key: key}) RETURN collect(key), collect(n.id)",
-            list(keys),
-        )
+        pages = self.many(_AT + "RETURN collect(at), collect(n.id)", list(keys))
         return {key: name for page in pages for key, name in zip(*page, strict=True)}
 
     def neighbours(
         self, frontier: Sequence[Node], statuses: Collection[Status] | None, *, down: bool
     ) -> list[tuple[Node, Node]]:
         """Return `(parent, child)` of all edges out of (`down`) or into `frontier`."""
-        query: LiteralString = "UNWIND $rows AS key "
-        if down:
-            query += "MATCH (n:Revision {key: key})-[e:PARENT_OF]->(m) "
-        else:
-            query += "MATCH (n:Revision {key: key})<-[e:PARENT_OF]-(m) "
+        query = _AT
+        query += "MATCH (n)-[e:PARENT_OF]->(m) " if down else "MATCH (n)<-[e:PARENT_OF]-(m) "
         if statuses is not None:
             query += "WHERE e.status IN $statuses "
-        ends: LiteralString = "collect(key), collect(m.key)"
-        query += "RETURN " + (ends if down else "collect(m.key), collect(key)")
+        ours: LiteralString = "collect(at)"
+        theirs: LiteralString = "collect(elementId(m))"
+        query += "RETURN " + (ours + ", " + theirs if down else theirs + ", " + ours)
         pages = self.many(
             query,
             list(frontier),
@@ -69,11 +70,11 @@ class Walks(Statements):
 
     def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
-        query: LiteralString = "UNWIND $rows AS key MATCH (c:Revision {key: key}) " + _INTO
-        return self._contents(self.many(query, list(frontier)))
+        rows = self.many(_AT + "WITH n AS c " + _INTO, list(frontier))
+        return self._contents(rows)
 
     def _contents(self, pages: Sequence[Sequence[Any]]) -> list[tuple[Node, Node, Derivation]]:
-        # Keys begin at 1. What very many edges share travels once.
+        # Numbers begin at 1. What very many edges share travels once.
         numbers = sorted({number for page in pages for number in page[2]} - {0})
         shared = dict(
             self.many("UNWIND $rows AS id MATCH (s:SharedBody {id: id}) RETURN id, s.body", numbers)
