@@ -14,6 +14,7 @@ from lineage.infer.scan import scan
 from lineage.infer.types import Findings, Subject
 from lineage.ingest.deepening import undecided
 from lineage.ingest.events import Event, InferReport, OnEvent, Problem, ignore
+from lineage.ingest.proofs import proven
 from lineage.ingest.seen import measured_now
 from lineage.ingest.tensors import index_tensors
 from lineage.ingest.vault import Vault
@@ -36,7 +37,8 @@ def infer(
     With `revisions` only those are compared, each against all; measured evidence into them is
     replaced and edges from them to older finds are added. Without, all are compared and all
     measured evidence is replaced, and digests of tensors that an older version did not keep are
-    taken from the fingerprints. `device` is `auto`, `cpu` or `cuda`.
+    taken from the fingerprints. What leads into a merge that was replayed with every hash equal
+    stays as it is. `device` is `auto`, `cpu` or `cuda`.
     """
     if revisions is None:
         index_tensors(store, vault, on_event)
@@ -58,11 +60,12 @@ def infer(
         on_progress=progress,
     )
     fresh = {s.revision for s in subjects} if new is None else new
-    found = measured_now(findings.derivations)
+    settled = proven(store, {d.child for d in findings.derivations})
+    found = measured_now([d for d in findings.derivations if d.child not in settled])
     found += possible_edges(found)
-    store.replace_measured([d for d in found if d.child in fresh], fresh)
+    store.replace_measured([d for d in found if d.child in fresh], fresh - settled)
     store.put_derivations(d for d in found if d.child not in fresh)
-    store.put_events(findings.events)
+    store.put_events(e for e in findings.events if e.child not in settled)
     _write_kin(store, findings, fresh)
     notes = (*findings.notes, *_to_deepen(store))
     for note in notes:

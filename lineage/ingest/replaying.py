@@ -9,11 +9,9 @@ from lineage.domain.errors import LineageError, MissingDependencyError, RecipeEr
 from lineage.graph.store import Store
 from lineage.infer.chance import p_of_share
 from lineage.ingest.events import Event, OnEvent, ignore
+from lineage.ingest.proofs import WHERE
 from lineage.ingest.seen import measured_now
 from lineage.ingest.shelf import Shelf
-
-WHERE = "whole weights"
-"""What the evidence of a replay says it compared."""
 
 CREDIBLE = 0.9
 """Share of values from which a replay counts as evidence where no hash is equal."""

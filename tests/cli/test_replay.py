@@ -58,6 +58,15 @@ def test_every_hash_comes_out_again(
 
 
 @pytest.mark.zoo
+def test_a_proof_outlives_another_inference(known: Command, demo: "tuple[Path, Truth]") -> None:
+    parent = replay(known, demo[0], family.FINAL)["parents"][0].partition("@")[0]
+    before = known.json("explain", "explain", parent, family.FINAL)
+    assert any(e["detail"].get("proof") for e in before["edges"][0]["evidence"])
+    known.run("infer")
+    assert known.json("explain", "explain", parent, family.FINAL) == before
+
+
+@pytest.mark.zoo
 def test_the_recipe_of_a_proof_has_the_numbers_that_were_given(
     known: Command, demo: "tuple[Path, Truth]"
 ) -> None:
