@@ -1,12 +1,12 @@
 """The zoo: families of models by real tools, every relation and method, with known truth.
 
-    python -m scripts.zoo.build OUT --seed N [--size small|kinds|foreign|full] [--false-times]
+    python -m scripts.zoo.build OUT --seed N [--size small|kinds|foreign|wild|full] [--false-times]
                                              [--only ARCHITECTURE ...]
 
 `full` has some 130 repositories in six families: three independent llamas and two GPT-2s of one
 size each, and the real all-MiniLM-L6-v2. `small` has some 30 of two llama families, `kinds` one
 family with every kind of adapter, copy and part, `foreign` other architectures and training, or
-`--only` some of those.
+`--only` some of those, `wild` what people on the Hub do by hand, and parents that are missing.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from scripts.zoo.merges import Recipe, merge
 from scripts.zoo.nursery import Nursery, Progress
 from scripts.zoo.species import GPT2, LLAMA, VOCABULARY, Breeder
 from scripts.zoo.truth import Truth
+from scripts.zoo.wild import families as wild
 
 _PRETRAIN = {"small": 60, "full": 120}
 
@@ -44,6 +45,9 @@ def build_zoo(
     with zoo.inside():
         if size == "foreign":
             families.build(zoo, only)
+            return zoo.finish()
+        if size == "wild":
+            wild.build(zoo)
             return zoo.finish()
         tokenizer = train.train_tokenizer(VOCABULARY)
         llamas = Breeder(zoo, LLAMA, tokenizer)
@@ -182,7 +186,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts.zoo.build")
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", choices=("small", "kinds", "foreign", "full"), default="full")
+    parser.add_argument(
+        "--size", choices=("small", "kinds", "foreign", "wild", "full"), default="full"
+    )
     parser.add_argument("--false-times", action="store_true", help="date half of the copies wrong")
     parser.add_argument(
         "--only", nargs="+", default=(), choices=families.FAMILIES, help="of the foreign zoo"
