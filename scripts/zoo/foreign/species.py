@@ -222,7 +222,7 @@ OLMO2 = Species(
     _decoder(96, 256, 6, 6, 3, tie_word_embeddings=False),
     ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 )
-STABLELM = Species("stablelm", "causal", 900, _decoder(88, 240, 5, 4, 2, tie_word_embeddings=False))
+STABLELM = Species("stablelm", "causal", 900, _decoder(96, 240, 5, 4, 2, tie_word_embeddings=False))
 MAMBA = Species(
     "mamba", "causal", 1000, {"hidden_size": 80, "num_hidden_layers": 4, "state_size": 8}
 )
