@@ -89,8 +89,7 @@ def sum_method(outcome: Replay, weights: torch.Tensor) -> tuple[str, dict[str, J
     if mean and not outcome.rounded and _curved(outcome):
         return ("slerp" if count == 2 else "karcher" if even else "multislerp"), uneven
     if alike:
-        negative = bool((weights < -0.01).any())
-        return ("task_arithmetic" if negative or not mean else "linear"), named
+        return ("task_arithmetic" if bool((weights < -0.01).any()) else "linear"), named
     return ("slerp" if count == 2 else "model_stock"), uneven
 
 
