@@ -135,6 +135,24 @@ def test_an_adapters_base_is_told_by_what_it_ships_or_by_what_holds_it() -> None
     assert edges == {("other", "shipping"), ("base", "merging")}
 
 
+def test_an_adapters_base_is_the_oldest_that_holds_it_also_beside_another() -> None:
+    base = make_base(21, layers=2)
+    tuned = tune(base, 22)
+    one, two = factors(base, 23), factors(base, 24)
+    models = {
+        "base": base,
+        "tuned": tuned,
+        "both": merged(merged(base, one, 1.0), two, 1.0),
+        "elsewhere": merged(tuned, two, 1.0),
+    }
+    # adapters are made after the models that they may be of
+    days = {"base": 0, "tuned": 1, "one": 2, "two": 3, "both": 4, "elsewhere": 5}
+    subjects = [subject(n, adapter_print(p), days[n]) for n, p in (("one", one), ("two", two))]
+    subjects += [subject(n, model_print(w), days[n]) for n, w in models.items()]
+    found = {(d.parent[4:], d.child[4:]) for d in scan(subjects).derivations}
+    assert {(p, c) for p, c in found if c in ("one", "two")} == {("base", "one"), ("base", "two")}
+
+
 def test_several_adapters_in_one_model_are_found_with_their_scales() -> None:
     base = make_base(1, layers=2)
     tuned = tune(base, 2)
