@@ -99,15 +99,15 @@ def _adapted(zoo: Nursery) -> None:
 def _base_is_lost(zoo: Nursery) -> None:
     """Build StableLM: children of a base that is not there, their merges, and a child of one."""
     school = School(zoo, species.STABLELM)
-    topics = litters.pick(zoo, text.domains(), 5)
-    root = tricks.hide(school, "stint-base", "", topics[4], Schooling(rate=3e-3, steps=_PRETRAIN))
-    ways = (_PLAIN, Schooling(rate=6e-4), Schooling(rate=1e-4))
+    topics = litters.pick(zoo, text.domains(), 6)
+    root = tricks.hide(school, "stint-base", "", topics[5], Schooling(rate=3e-3, steps=_PRETRAIN))
+    ways = (Schooling(rate=2e-5), _PLAIN, Schooling(rate=1e-5), Schooling(rate=1e-4))
     tunes = [
         tricks.tuned(school, f"mud/stint-{n}", root, "", topic, way)
         for n, (topic, way) in enumerate(zip(topics, ways, strict=False))
     ]
-    school.tune("mud/stint-0-liked", tunes[0], topics[3], _LIKED)
-    handmade.soup(zoo, "mud/stint-soup", tunes[:2], (0.5, 0.5))
+    school.tune("mud/stint-0-liked", tunes[0], topics[4], _LIKED)
+    handmade.soup(zoo, "mud/stint-soup", tunes[1:3], (0.5, 0.5))
     _ties(zoo, "mud/stint-ties", tunes, root)
 
 
