@@ -31,6 +31,7 @@ from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
 from lineage.infer.space import Space, make_space
 from lineage.infer.turned import find_turned
+from lineage.infer.unpacked import find_unpacked
 from lineage.infer.untouched import DECISIVE, Untouched
 from lineage.infer.views import View
 from lineage.infer.workers import at_once
@@ -233,6 +234,7 @@ def made_exactly(space: Space, search: Search, adapters: Sequence[View]) -> Foun
     family, child, rows = space.family, search.child, search.rows
     held = find_inside(space, child, rows, adapters, search.ranked)
     held = held or find_turned(family, child, search.ranked, adapters)
+    held = held or find_unpacked(family, child, search.ranked, adapters)
     if held:
         return held_link(family, child, held)
     sums = find_sums(space, child, rows)

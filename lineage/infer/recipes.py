@@ -176,6 +176,7 @@ def held_link(family: Family, child: int, held: Held) -> Explanation:
             "reproduced": round(held.share, 4),
             "values": held.values,
             "time": time_note(held.adapters[0], view),
+            **({"decoded_from": held.packed} if held.packed else {}),
         },
         parameters={"scale": adapters[0].coefficient}
         if alone
