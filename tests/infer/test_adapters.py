@@ -153,6 +153,25 @@ def test_an_adapters_base_is_the_oldest_that_holds_it_also_beside_another() -> N
     assert {(p, c) for p, c in found if c in ("one", "two")} == {("base", "one"), ("base", "two")}
 
 
+def test_a_sum_is_of_its_sources_and_not_of_one_that_holds_an_adapter_less_that() -> None:
+    base = make_base(51, layers=2)
+    held, own = factors(base, 54), factors(base, 55)
+    chat = tune(base, 52)
+    like = {n: (down, 1.6 * up + own[n][1]) for n, (down, up) in held.items()}
+    other = merged(tune(base, 53), like, 1.0)
+    models = {
+        "base": base,
+        "chat": chat,
+        "other": other,
+        "holding": merged(chat, held, 1.0),
+        "half": {n: (0.5 * (w.float() + other[n].float())).to(w.dtype) for n, w in chat.items()},
+    }
+    subjects = [subject("held", adapter_print(held), 0)]
+    subjects += [subject(n, model_print(w), 1 + d) for d, (n, w) in enumerate(models.items())]
+    found = {d.parent: d.coefficient for d in scan(subjects).derivations if d.child == "org/half"}
+    assert found == {"org/chat": 0.5, "org/other": 0.5}
+
+
 def test_several_adapters_in_one_model_are_found_with_their_scales() -> None:
     base = make_base(1, layers=2)
     tuned = tune(base, 2)
