@@ -70,13 +70,15 @@ def find_sums(space: Space, child: int, rows: Sequence[int]) -> Sums | None:
     sets[2] = _unite(pair_fits(space, child, rows, 6), sets.get(2, []))
     for size in sorted(sets):
         further = min((lowest[s] for s in (size + 1, size + 2) if s in lowest), default=0.0)
-        found = []
+        found: list[Replay] = []
         for fit in sets[size]:
             if fit.residual > limit:
                 continue
             outcome = replay(space, child, fit.rows, BLURRED)
             outcome = outcome and _of_needed(space, child, outcome)
-            if outcome and _holds(outcome, floor, near, further) and _all_needed(outcome):
+            if outcome is None or set(outcome.rows) in [set(f.rows) for f in found]:
+                continue
+            if _holds(outcome, floor, near, further) and _all_needed(outcome):
                 found.append(outcome)
         if found:
             return _best_of_size(space, child, rows, sets, found)
