@@ -1,7 +1,7 @@
 """The families of the wild zoo."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from scripts.zoo import litters, text, transforms
@@ -15,16 +15,6 @@ _PRETRAIN = 75
 _PLAIN = Schooling(rate=3e-4, steps=20)
 _TINY = Schooling(rate=2e-6, steps=12, preference=True, precision="bfloat16", batch=4)
 _LIKED = Schooling(rate=2e-5, steps=12, preference=True, batch=4)
-
-
-def build(zoo: Nursery) -> None:
-    """Build all families."""
-    _parallel_blocks(zoo)
-    _many_norms(zoo)
-    _adapted(zoo)
-    _base_is_lost(zoo)
-    _no_attention(zoo)
-    shutil.rmtree(tricks.HIDDEN)
 
 
 def _parallel_blocks(zoo: Nursery) -> None:
@@ -126,3 +116,21 @@ def _no_attention(zoo: Nursery) -> None:
     code = school.tune("brook/dipper-code", root, topics[1], _PLAIN)
     school.tune("brook/dipper-chat-liked", chat, topics[2], _LIKED)
     tricks.lerp(zoo, "brook/dipper-lerp", chat, code, 0.4, "float16")
+
+
+FAMILIES: dict[str, Callable[[Nursery], None]] = {
+    "phi": _parallel_blocks,
+    "gemma2": _many_norms,
+    "olmo2": _adapted,
+    "stablelm": _base_is_lost,
+    "mamba": _no_attention,
+}
+"""What is built of each architecture, in this order."""
+
+
+def build(zoo: Nursery, only: Collection[str] = ()) -> None:
+    """Build all families, or `only` those of some architectures."""
+    for name, family in FAMILIES.items():
+        if not only or name in only:
+            family(zoo)
+    shutil.rmtree(tricks.HIDDEN, ignore_errors=True)
