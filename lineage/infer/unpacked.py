@@ -75,8 +75,8 @@ def _decoded(pair: Family, less: torch.Tensor | None = None) -> Family | None:
     None where none does. Scales are the largest values of blocks, as packing has them, or those
     that come nearest to `less`, the child without an adapter.
     """
-    base, child = pair.values
-    grain = pair.views[1].grain
+    grain, child = pair.views[1].grain, pair.values[1]
+    base = round_to(pair.values[0], grain)
     values = base.clone()
     for number, slot in enumerate(pair.slots):
         stop = slot.start + slot.size // BLOCK * BLOCK
@@ -88,7 +88,8 @@ def _decoded(pair: Family, less: torch.Tensor | None = None) -> Family | None:
         level = _LEVELS[torch.bucketize(blocks / scale, _BETWEEN)]
         if less is not None:
             ours = less[here].view(-1, BLOCK)
-            scale = (ours * level).sum(1, keepdim=True) / level.square().sum(1, keepdim=True)
+            scale = (ours * level).sum(1, keepdim=True)
+            scale /= level.square().sum(1, keepdim=True).clamp(min=1e-30)
         made = round_to(level * scale, grain).flatten()
         if (made - child[here]).square().sum() < (base[here] - child[here]).square().sum():
             values[here] = made
