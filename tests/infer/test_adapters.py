@@ -172,6 +172,24 @@ def test_a_sum_is_of_its_sources_and_not_of_one_that_holds_an_adapter_less_that(
     assert found == {"org/chat": 0.5, "org/other": 0.5}
 
 
+def test_an_adapter_that_is_like_a_difference_on_the_whole_was_not_extracted_from_it() -> None:
+    """Of what was extracted each matrix is the leading part of its difference."""
+    base = make_base(61, layers=2)
+    parts = factors(base, 62)
+    subjects = {}
+    for name, uneven in (("even", 0.0), ("uneven", 0.6)):
+        shares = {t: 1 + uneven * (-1) ** n for n, t in enumerate(TARGETS)}
+        inside = {t: (down, shares[t] * up) for t, (down, up) in parts.items()}
+        subjects[name] = [
+            subject("base", model_print(base), 0),
+            subject(name, model_print(merged(tune(base, 63, 1e-3), inside, 1.0)), 1),
+            subject("adapter", adapter_print(parts), 2),
+        ]
+    found = {n: {d.relation for d in scan(s).derivations} for n, s in subjects.items()}
+    assert Relation.EXTRACTED in found["even"]
+    assert Relation.EXTRACTED not in found["uneven"]
+
+
 def test_several_adapters_in_one_model_are_found_with_their_scales() -> None:
     base = make_base(1, layers=2)
     tuned = tune(base, 2)
