@@ -235,12 +235,12 @@ def made_exactly(space: Space, search: Search, adapters: Sequence[View]) -> Foun
     held = find_inside(space, child, rows, adapters, search.ranked)
     held = held or find_turned(family, child, search.ranked, adapters)
     held = held or find_unpacked(family, child, search.ranked, adapters)
-    if held and (len(held.rows) == 1 or held.share >= SURE):
+    if held and len(held.rows) == 1:
         return held_link(family, child, held)
     sums = find_sums(space, child, rows)
     share = max((r.share for r in sums.found), default=0.0) if sums else 0.0
     if held:  # a source that holds an adapter less that adapter is the source without it
-        return sums if share > held.share else held_link(family, child, held)
+        return sums if share >= min(held.share, SURE) else held_link(family, child, held)
     if sums and share >= SURE:
         return sums
     swapped = nearswap_link(space, child, rows)
