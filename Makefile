@@ -28,7 +28,7 @@ bench: $(VENV)/.dev
 
 # Thresholds were fitted on seeds 0 to 2; these are others. Built once, kept in .zoo.
 SEEDS ?= 3
-ZOOS = $(foreach s,$(SEEDS),.zoo/full-s$(s) .zoo/crowd-s$(s) .zoo/foreign-s$(s))
+ZOOS = $(foreach s,$(SEEDS),.zoo/full-s$(s) .zoo/crowd-s$(s) .zoo/foreign-s$(s) .zoo/wild-s$(s))
 
 bench-inference: $(VENV)/.dev $(ZOOS:%=%/truth.json)
 	$(BIN)/python -m scripts.bench.inference $(ZOOS) --cache .zoo/cache
@@ -38,6 +38,9 @@ bench-inference: $(VENV)/.dev $(ZOOS:%=%/truth.json)
 
 .zoo/foreign-s%/truth.json:
 	$(BIN)/python -m scripts.zoo.build $(@D) --size foreign --seed $*
+
+.zoo/wild-s%/truth.json:
+	$(BIN)/python -m scripts.zoo.build $(@D) --size wild --seed $*
 
 .zoo/crowd-s%/truth.json:
 	$(BIN)/python -m scripts.zoo.crowd $(@D) --seed $*

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.neo4j_server import neo4j_url
-from tests.zoos import added_demo, demo, foreign, kinds, small
+from tests.zoos import added_demo, demo, foreign, kinds, small, wild
 
 if TYPE_CHECKING:
     from tests.hub.server import HubServer
 
-__all__ = ["added_demo", "demo", "foreign", "kinds", "neo4j_url", "small"]
+__all__ = ["added_demo", "demo", "foreign", "kinds", "neo4j_url", "small", "wild"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("LINEAGE_SHARED") or ROOT.parent / "shared")
@@ -31,7 +31,7 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-GROUPS = ("neo4j_url", "demo", "kinds", "small", "foreign")
+GROUPS = ("neo4j_url", "demo", "kinds", "small", "foreign", "wild")
 """Fixtures so dear that one worker makes each, and runs all tests that need it."""
 
 

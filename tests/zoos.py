@@ -105,3 +105,10 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
     out = tmp_path_factory.mktemp("zoo") / "foreign"
     which = ("--size", "foreign", "--only", "neox", "vit")
     return out, build("build", out, *which, "--seed", "1")
+
+
+@pytest.fixture(scope="session")
+def wild(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
+    """One of the wild zoo's architectures: a family without its base."""
+    out = tmp_path_factory.mktemp("zoo") / "wild"
+    return out, build("build", out, "--size", "wild", "--only", "stablelm", "--seed", "1")

@@ -90,15 +90,20 @@ def _nearest(tensor: Tensor, model: View) -> float | None:
 def _whole_merges(
     links: Sequence[Explanation], views: Mapping[str, View]
 ) -> dict[str, dict[str, Explanation]]:
-    """Return for each adapter the models into which it was merged at scale one."""
+    """Return for each adapter the models into which it was merged at scale one.
+
+    Alone or beside other adapters.
+    """
     found: dict[str, dict[str, Explanation]] = defaultdict(dict)
     for link in links:
-        if link.relation is not Relation.ADAPTER_MERGE or len(link.parents) != 2:
+        if link.relation is not Relation.ADAPTER_MERGE:
             continue
-        base, last = link.parents
-        whole = last.coefficient is not None and abs(last.coefficient - 1) <= WHOLE
-        if whole and base.id in views:
-            found[last.id].setdefault(base.id, link)
+        base, *others = link.parents
+        if base.id not in views or any(p.id in views for p in others):
+            continue
+        for held in others:
+            if held.coefficient is not None and abs(held.coefficient - 1) <= WHOLE:
+                found[held.id].setdefault(base.id, link)
     return found
 
 

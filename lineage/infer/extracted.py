@@ -41,9 +41,10 @@ def extracted_links(
     `fitting` gives the adapters that are looked at for a model.
 
     A truncated singular value decomposition E of D = tuned - base is a projection of D, so that
-    <D, E> = <E, E>: the coefficient of D on E is 1 however little of D the rank keeps. Among all
-    pairs with that coefficient the one with the highest cosine is taken. Models that hold the
-    adapter already are left out: those came from it.
+    <D, E> = <E, E>: the coefficient of D on E is 1 however little of D the rank keeps, and so it is
+    in each matrix, as each is decomposed for itself. Among all pairs with that coefficient the one
+    with the highest cosine is taken. Models that hold the adapter already are left out: those came
+    from it.
     """
     parents = {link.child: [p.id for p in link.parents] for link in links}
     placed: dict[int, tuple[View, list[Placed]]] = {}
@@ -81,7 +82,7 @@ def _best(
         and adapter.id not in parents.get(view.id, ())
     ]
     pair = _pair(family, placed, allowed) if len(allowed) > 1 else None
-    if pair is None:
+    if pair is None or not _in_each(family, placed, pair, touched):
         return None
     tuned, base = family.views[pair.tuned], family.views[pair.base]
     return Explanation(
@@ -132,3 +133,20 @@ def _pair(family: Family, placed: Placed, allowed: Sequence[int]) -> _Pair | Non
         float(cosine[tuned, base]),
         float(coefficient[tuned, base]),
     )
+
+
+def _in_each(family: Family, placed: Placed, pair: _Pair, touched: Sequence[int]) -> bool:
+    """Tell whether the coefficient is 1, but for noise, in half of the matrices at least.
+
+    That of adapters trained on like data may be 1 on the whole, by chance; matrices then differ.
+    """
+    found = []
+    for slot in (family.slots[n] for n in touched):
+        here = slice(slot.start, slot.stop)
+        own = placed.change[here].double()
+        gap = (family.values[pair.tuned, here] - family.values[pair.base, here]).double()
+        square = float(own.square().sum())
+        left = float((gap - own).norm()) / (square * slot.size) ** 0.5
+        found.append((abs(float(gap @ own) / square - 1), left))
+    off, noise = torch.tensor(found, dtype=torch.float64).T
+    return float(off.median()) <= WHOLE + float(noise.median())

@@ -52,7 +52,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A child explained as models (weights adding to one) with adapters, each at a scale."""
+    """A child explained as models (weights adding to one) with adapters, each at a scale.
+
+    `packed` is the scheme from which the model was decoded before they were merged into it.
+    """
 
     rows: tuple[int, ...]
     weights: tuple[float, ...]
@@ -61,6 +64,7 @@ class Held:
     share: float
     values: int
     method: str = "lora"
+    packed: str | None = None
 
 
 def place(family: Family, adapter: View, residual: torch.Tensor) -> Placed | None:
@@ -150,19 +154,19 @@ def find_inside(
     library = adapters if isinstance(adapters, Library) else Library(adapters)
     best: Held | None = None
     for near in ranked[:VIEWPOINTS]:
-        present = _present(space.family, child, library, near)
-        for placed in present:
+        shown = present(space.family, child, library, near)
+        for placed in shown:
             best = _better(best, _explain(space, child, rows, [placed]))
         if best is None or len(best.rows) > MOST_PLAIN:
             # several blends of the same adapters add up to anything that those do
-            plain = [p for p in present if not p.view.blend]
+            plain = [p for p in shown if not p.view.blend]
             best = _better(best, _together(space, child, rows, plain))
-        if not present or (best is not None and len(best.rows) <= MOST_PLAIN):
+        if not shown or (best is not None and len(best.rows) <= MOST_PLAIN):
             break
     return best
 
 
-def _present(family: Family, child: int, library: Library, near: int) -> list[Placed]:
+def present(family: Family, child: int, library: Library, near: int) -> list[Placed]:
     """Return the adapters that show in what a child differs by from one model."""
     residual = family.values[child] - family.values[near]
     older = [a for a in library.likely(family, residual) if may_precede(a, family.views[child])]
@@ -171,11 +175,11 @@ def _present(family: Family, child: int, library: Library, near: int) -> list[Pl
 
 
 def _together(
-    space: Space, child: int, rows: Sequence[int], present: Sequence[Placed]
+    space: Space, child: int, rows: Sequence[int], shown: Sequence[Placed]
 ) -> Held | None:
     """Explain a child as models plus several of the adapters that are present."""
     best: Held | None = None
-    tried = sorted(present, key=lambda p: -p.z)[:MOST_TRIED]
+    tried = sorted(shown, key=lambda p: -p.z)[:MOST_TRIED]
     for count in range(2, MOST_TOGETHER + 1):
         for chosen in combinations(tried, count) if best is None else ():
             best = _better(best, _explain(space, child, rows, chosen))

@@ -27,6 +27,9 @@ PART = 0.75
 """Share of the distance to the nearest model, at most, that is left of a set which comes out
 exactly but for some tensors."""
 
+NEEDED = 0.004
+"""Weight that half of the tensors must have of a model, at least, for it to be one of a sum."""
+
 MOST = 8
 """Most models of one weighted sum, a base included."""
 
@@ -67,12 +70,15 @@ def find_sums(space: Space, child: int, rows: Sequence[int]) -> Sums | None:
     sets[2] = _unite(pair_fits(space, child, rows, 6), sets.get(2, []))
     for size in sorted(sets):
         further = min((lowest[s] for s in (size + 1, size + 2) if s in lowest), default=0.0)
-        found = []
+        found: list[Replay] = []
         for fit in sets[size]:
             if fit.residual > limit:
                 continue
             outcome = replay(space, child, fit.rows, BLURRED)
-            if outcome and _holds(outcome, floor, near, further) and _all_needed(outcome):
+            outcome = outcome and _of_needed(space, child, outcome)
+            if outcome is None or set(outcome.rows) in [set(f.rows) for f in found]:
+                continue
+            if _holds(outcome, floor, near, further) and _all_needed(outcome):
                 found.append(outcome)
         if found:
             return _best_of_size(space, child, rows, sets, found)
@@ -197,9 +203,23 @@ def _unite(first: Sequence[Fit], second: Sequence[Fit]) -> list[Fit]:
     return sorted(by_rows.values(), key=lambda f: f.residual)
 
 
-def _all_needed(outcome: Replay, least: float = 0.004) -> bool:
+def _all_needed(outcome: Replay, least: float = NEEDED) -> bool:
     """Tell whether every model carries weight: half of the tensors at least have `least` of it."""
     return bool((outcome.weights.abs().median(0).values > least).all())
+
+
+def _of_needed(space: Space, child: int, outcome: Replay) -> Replay:
+    """Return an exact outcome without the models that carry no weight, if it is exact without them.
+
+    Sets are fitted with weights that add to one. Where a sum's do not, the family's root is in the
+    set for what they lack, and the replay, which leaves the total free, then gives it none.
+    """
+    carry = outcome.weights.abs().median(0).values > NEEDED
+    rows = [row for row, carries in zip(outcome.rows, carry.tolist(), strict=True) if carries]
+    if outcome.share < EXACT or len(rows) == len(outcome.rows) or len(rows) < 2:
+        return outcome
+    fewer = replay(space, child, rows, EXACT)
+    return fewer if fewer and fewer.share >= EXACT else outcome
 
 
 def _preference(outcome: Replay, merged: Collection[int]) -> tuple[float, int, bool, float]:

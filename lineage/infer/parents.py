@@ -31,6 +31,7 @@ from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
 from lineage.infer.space import Space, make_space
 from lineage.infer.turned import find_turned
+from lineage.infer.unpacked import find_unpacked
 from lineage.infer.untouched import DECISIVE, Untouched
 from lineage.infer.views import View
 from lineage.infer.workers import at_once
@@ -233,10 +234,13 @@ def made_exactly(space: Space, search: Search, adapters: Sequence[View]) -> Foun
     family, child, rows = space.family, search.child, search.rows
     held = find_inside(space, child, rows, adapters, search.ranked)
     held = held or find_turned(family, child, search.ranked, adapters)
-    if held:
+    held = held or find_unpacked(family, child, search.ranked, adapters)
+    if held and len(held.rows) == 1:
         return held_link(family, child, held)
     sums = find_sums(space, child, rows)
     share = max((r.share for r in sums.found), default=0.0) if sums else 0.0
+    if held:  # a source that holds an adapter less that adapter is the source without it
+        return sums if share >= min(held.share, SURE) else held_link(family, child, held)
     if sums and share >= SURE:
         return sums
     swapped = nearswap_link(space, child, rows)

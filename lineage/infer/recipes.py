@@ -89,8 +89,7 @@ def sum_method(outcome: Replay, weights: torch.Tensor) -> tuple[str, dict[str, J
     if mean and not outcome.rounded and _curved(outcome):
         return ("slerp" if count == 2 else "karcher" if even else "multislerp"), uneven
     if alike:
-        negative = bool((weights < -0.01).any())
-        return ("task_arithmetic" if negative or not mean else "linear"), named
+        return ("task_arithmetic" if bool((weights < -0.01).any()) else "linear"), named
     return ("slerp" if count == 2 else "model_stock"), uneven
 
 
@@ -177,6 +176,7 @@ def held_link(family: Family, child: int, held: Held) -> Explanation:
             "reproduced": round(held.share, 4),
             "values": held.values,
             "time": time_note(held.adapters[0], view),
+            **({"decoded_from": held.packed} if held.packed else {}),
         },
         parameters={"scale": adapters[0].coefficient}
         if alone

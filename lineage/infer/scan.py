@@ -176,7 +176,7 @@ def _by_age(views: Sequence[View]) -> list[View]:
 
 def _note(first: str, names: Sequence[str]) -> str:
     shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
-    return f"what these were trained from was not read, as {first} is their sibling: {shown}"
+    return f"what these were trained from was not read, {first} is but a relative of it: {shown}"
 
 
 def _findings(

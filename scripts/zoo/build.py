@@ -1,12 +1,12 @@
 """The zoo: families of models by real tools, every relation and method, with known truth.
 
-    python -m scripts.zoo.build OUT --seed N [--size small|kinds|foreign|full] [--false-times]
+    python -m scripts.zoo.build OUT --seed N [--size small|kinds|foreign|wild|full] [--false-times]
                                              [--only ARCHITECTURE ...]
 
 `full` has some 130 repositories in six families: three independent llamas and two GPT-2s of one
 size each, and the real all-MiniLM-L6-v2. `small` has some 30 of two llama families, `kinds` one
 family with every kind of adapter, copy and part, `foreign` other architectures and training, or
-`--only` some of those.
+`--only` some of those, `wild` what people on the Hub do by hand, and parents that are missing.
 """
 
 import argparse
@@ -17,13 +17,15 @@ from pathlib import Path
 import torch
 
 from scripts.zoo import demo, launder, litters, text, train, transforms
-from scripts.zoo.foreign import families
+from scripts.zoo.foreign import families as foreign
 from scripts.zoo.merges import Recipe, merge
 from scripts.zoo.nursery import Nursery, Progress
 from scripts.zoo.species import GPT2, LLAMA, VOCABULARY, Breeder
 from scripts.zoo.truth import Truth
+from scripts.zoo.wild import families as wild
 
 _PRETRAIN = {"small": 60, "full": 120}
+_BY_ARCHITECTURE = {"foreign": foreign.FAMILIES, "wild": wild.FAMILIES}
 
 
 def build_zoo(
@@ -37,13 +39,14 @@ def build_zoo(
 ) -> Truth:
     """Build the zoo under `out`, which is emptied first, and return its truth.
 
-    `only` names the architectures of the foreign zoo that are wanted; none stands for all.
+    `only` names the architectures of the foreign or the wild zoo that are wanted; none stands for
+    all.
     """
     torch.set_num_threads(1)  # small models are no slower, and the same on every machine
     zoo = Nursery(f"zoo-{size}", out, seed, progress, mixed_cards=True, false_times=false_times)
     with zoo.inside():
-        if size == "foreign":
-            families.build(zoo, only)
+        if size in _BY_ARCHITECTURE:
+            (foreign if size == "foreign" else wild).build(zoo, only)
             return zoo.finish()
         tokenizer = train.train_tokenizer(VOCABULARY)
         llamas = Breeder(zoo, LLAMA, tokenizer)
@@ -182,14 +185,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts.zoo.build")
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", choices=("small", "kinds", "foreign", "full"), default="full")
-    parser.add_argument("--false-times", action="store_true", help="date half of the copies wrong")
     parser.add_argument(
-        "--only", nargs="+", default=(), choices=families.FAMILIES, help="of the foreign zoo"
+        "--size", choices=("small", "kinds", "foreign", "wild", "full"), default="full"
     )
+    parser.add_argument("--false-times", action="store_true", help="date half of the copies wrong")
+    parser.add_argument("--only", nargs="+", default=(), help="of the foreign or the wild zoo")
     options = parser.parse_args(arguments)
-    if options.only and options.size != "foreign":
-        parser.error("--only is for --size foreign")
+    known = _BY_ARCHITECTURE.get(options.size, {})
+    if unknown := [name for name in options.only if name not in known]:
+        parser.error(f"--only {unknown[0]}: --size {options.size} has {', '.join(known) or 'none'}")
     build_zoo(
         options.out,
         options.seed,

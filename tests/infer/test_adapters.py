@@ -135,6 +135,61 @@ def test_an_adapters_base_is_told_by_what_it_ships_or_by_what_holds_it() -> None
     assert edges == {("other", "shipping"), ("base", "merging")}
 
 
+def test_an_adapters_base_is_the_oldest_that_holds_it_also_beside_another() -> None:
+    base = make_base(21, layers=2)
+    tuned = tune(base, 22)
+    one, two = factors(base, 23), factors(base, 24)
+    models = {
+        "base": base,
+        "tuned": tuned,
+        "both": merged(merged(base, one, 1.0), two, 1.0),
+        "elsewhere": merged(tuned, two, 1.0),
+    }
+    # adapters are made after the models that they may be of
+    days = {"base": 0, "tuned": 1, "one": 2, "two": 3, "both": 4, "elsewhere": 5}
+    subjects = [subject(n, adapter_print(p), days[n]) for n, p in (("one", one), ("two", two))]
+    subjects += [subject(n, model_print(w), days[n]) for n, w in models.items()]
+    found = {(d.parent[4:], d.child[4:]) for d in scan(subjects).derivations}
+    assert {(p, c) for p, c in found if c in ("one", "two")} == {("base", "one"), ("base", "two")}
+
+
+def test_a_sum_is_of_its_sources_and_not_of_one_that_holds_an_adapter_less_that() -> None:
+    base = make_base(51, layers=2)
+    held, own = factors(base, 54), factors(base, 55)
+    chat = tune(base, 52)
+    like = {n: (down, 1.6 * up + own[n][1]) for n, (down, up) in held.items()}
+    other = merged(tune(base, 53), like, 1.0)
+    models = {
+        "base": base,
+        "chat": chat,
+        "other": other,
+        "holding": merged(chat, held, 1.0),
+        "half": {n: (0.5 * (w.float() + other[n].float())).to(w.dtype) for n, w in chat.items()},
+    }
+    subjects = [subject("held", adapter_print(held), 0)]
+    subjects += [subject(n, model_print(w), 1 + d) for d, (n, w) in enumerate(models.items())]
+    found = {d.parent: d.coefficient for d in scan(subjects).derivations if d.child == "org/half"}
+    assert found == {"org/chat": 0.5, "org/other": 0.5}
+
+
+def test_an_adapter_that_is_like_a_difference_on_the_whole_was_not_extracted_from_it() -> None:
+    """Of what was extracted each matrix is the leading part of its difference."""
+    base = make_base(61, layers=2)
+    parts = factors(base, 62)
+    subjects = {}
+    for name, uneven in (("even", 0.0), ("uneven", 0.6)):
+        shares = {t: 1 + uneven * (-1) ** n for n, t in enumerate(TARGETS)}
+        inside = {t: (down, shares[t] * up) for t, (down, up) in parts.items()}
+        subjects[name] = [
+            subject("base", model_print(base), 0),
+            subject(name, model_print(merged(tune(base, 63, 1e-3), inside, 1.0)), 1),
+            subject("adapter", adapter_print(parts), 2),
+        ]
+    found = {n: {d.relation for d in scan(s).derivations} for n, s in subjects.items()}
+    assert Relation.EXTRACTED in found["even"]
+    assert Relation.EXTRACTED not in found["uneven"]
+
+
 def test_several_adapters_in_one_model_are_found_with_their_scales() -> None:
     base = make_base(1, layers=2)
     tuned = tune(base, 2)

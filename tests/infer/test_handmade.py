@@ -33,6 +33,22 @@ def test_a_sum_in_the_models_own_type_is_followed_in_its_order() -> None:
     assert (edge.method, edge.evidence[0].score) == ("linear", 1.0)
 
 
+def test_a_sum_whose_weights_do_not_add_to_one_has_its_sources_alone() -> None:
+    """With the base it would come out as exactly: that makes up for what the total lacks."""
+    models = family(18)
+    shares = {"tune0": 0.55, "tune2": 0.6}
+    for name, total in (("more", 1.0), ("less", 0.7)):
+        one, two = (
+            {n: total * share * w.float() for n, w in models[source].items()}
+            for source, share in shares.items()
+        )
+        models[name] = {n: (w + two[n]).bfloat16() for n, w in one.items()}
+    found = scan(subjects(models)).derivations
+    assert parents_of(found, "more") == shares
+    assert set(parents_of(found, "less")) == set(shares)
+    assert {d.method for d in found if d.child in ("org/more", "org/less")} == {"linear"}
+
+
 def test_a_spherical_mean_of_rows_has_its_two_sources() -> None:
     models = family(12, torch.float32, 3)
     one, two = models["tune0"], {n: w - models["base"][n] for n, w in models["tune1"].items()}

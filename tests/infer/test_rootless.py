@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+import torch
+
 from lineage.infer.scan import scan
 from lineage.infer.types import Findings
 from tests.infer.families import model_print, subject
@@ -43,3 +45,30 @@ def test_what_was_trained_from_the_oldest_is_its_child() -> None:
     findings = scanned()
     assert edges(findings) == MADE | {("base", f"tune{n}") for n in range(4)}
     assert not findings.notes
+
+
+def light(seed: int) -> dict[str, Model]:
+    """A base and tunes of it that move some of the values of each row."""
+    base = make_base(seed, layers=2)
+    return {"base": base, **{f"tune{n}": _touched(base, seed + n, 0.3) for n in range(3)}}
+
+
+def _touched(model: Model, seed: int, share: float) -> Model:
+    """Move some values everywhere: no row is left as it was."""
+    g = torch.Generator().manual_seed(seed)
+    out = {}
+    for name, weight in model.items():
+        step = 4e-3 * torch.randn(weight.shape, generator=g)
+        step *= torch.rand(weight.shape, generator=g) < share
+        out[name] = (weight.float() + step).to(weight.dtype)
+    return out
+
+
+def test_siblings_are_told_by_single_values_where_training_was_light() -> None:
+    models = light(60)
+    found = scan([subject(n, model_print(w), d) for d, (n, w) in enumerate(models.items())])
+    assert edges(found) == {("base", f"tune{n}") for n in range(3)}
+    del models["base"]
+    found = scan([subject(n, model_print(w), d) for d, (n, w) in enumerate(models.items())])
+    assert edges(found) == set()
+    assert "was not read" in found.notes[0]

@@ -112,7 +112,10 @@ def chosen(
     *,
     dtype: str = "bfloat16",
 ) -> str:
-    """Merge all changes from `base`, flattened over the whole model, by what `give` leaves."""
+    """Merge all changes from `base`, flattened over the whole model, by what `give` leaves.
+
+    A base that the zoo has not is no parent.
+    """
     origin = read_weights(zoo.path(base))
     start = _flat(origin, origin)
     changes = torch.stack([_flat(read_weights(zoo.path(s)), origin) - start for s in sources])
@@ -124,7 +127,8 @@ def chosen(
         edge(s, Relation.MERGE, effective=float(d), method=method, role="source")
         for s, d in zip(sources, doses, strict=True)
     ]
-    edges.append(_base(base, method, 1.0 - float(doses.sum())))
+    if base in zoo.repos:
+        edges.append(_base(base, method, 1.0 - float(doses.sum())))
     return zoo.add(repo, Made("merge", tuple(edges)))
 
 

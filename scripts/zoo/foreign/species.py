@@ -91,6 +91,11 @@ _CLASSES_OF = {
     "distilbert": ("DistilBertConfig", "DistilBertForMaskedLM"),
     "t5": ("T5Config", "T5ForConditionalGeneration"),
     "vit": ("ViTConfig", "ViTForImageClassification"),
+    "phi": ("PhiConfig", "PhiForCausalLM"),
+    "gemma2": ("Gemma2Config", "Gemma2ForCausalLM"),
+    "olmo2": ("Olmo2Config", "Olmo2ForCausalLM"),
+    "stablelm": ("StableLmConfig", "StableLmForCausalLM"),
+    "mamba": ("MambaConfig", "MambaForCausalLM"),
 }
 
 
@@ -207,6 +212,19 @@ VIT = Species(
         "patch_size": 8,
         "num_labels": _CLASSES,
     },
+)
+PHI = Species("phi", "causal", 1000, _decoder(96, 288, 5, 6, 6), ("q_proj", "v_proj", "fc1"))
+GEMMA2 = Species("gemma2", "causal", 1200, _decoder(80, 240, 4, 4, 2, head_dim=20))
+OLMO2 = Species(
+    "olmo2",
+    "causal",
+    1024,
+    _decoder(96, 256, 6, 6, 3, tie_word_embeddings=False),
+    ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+)
+STABLELM = Species("stablelm", "causal", 900, _decoder(96, 240, 5, 4, 2, tie_word_embeddings=False))
+MAMBA = Species(
+    "mamba", "causal", 1000, {"hidden_size": 80, "num_hidden_layers": 4, "state_size": 8}
 )
 
 
