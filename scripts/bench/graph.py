@@ -138,9 +138,12 @@ def measure(store: Store, url: str, edges: int, target: str) -> None:
     row("descendants, best of 9", f"{min(times):.3f} s", target, note)
     # In a process of its own, so that the peak is that of propagation.
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        exposures, took, busy, peak = pool.submit(propagate, url, edges).result()
-    note = f"{ADVISORIES:,} advisories, {exposures:,} exposures, {busy:.2f} s of own CPU time"
-    row("propagate all", f"{took:.2f} s", "< 5 s", note)
+        runs = [pool.submit(propagate, url, edges).result() for _ in range(3)]
+    exposures, took, busy, _ = min(runs, key=lambda run: run[1])
+    peak = runs[0][3]
+    row("propagate all, best of 3", f"{took:.2f} s", "< 5 s",
+        f"{ADVISORIES:,} advisories, {exposures:,} exposures, {busy:.2f} s of own CPU time; first"
+        f" {runs[0][1]:.2f} s")  # fmt: skip
     row("  peak memory", f"{peak / 2**20:,.2f} GiB", "< 1.5 GiB")
 
 
