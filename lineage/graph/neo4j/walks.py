@@ -14,8 +14,8 @@ from lineage.graph.store import Below, Node
 
 _AT: LiteralString = "UNWIND $rows AS at MATCH (n) WHERE elementId(n) = at "
 _INTO: LiteralString = (
-    "MATCH (p)-[e:PARENT_OF]->(c) WHERE e.status IS NOT NULL RETURN collect(elementId(p)),"
-    " collect(elementId(c)), collect(coalesce(e.shared, 0)), collect(coalesce(e.body, ''))"
+    "MATCH (p)-[e:PARENT_OF]->(c) RETURN collect(elementId(p)), collect(elementId(c)),"
+    " collect(coalesce(e.shared, 0)), collect(coalesce(e.body, ''))"
 )
 # Most children have one edge: a plan that makes their own lists apart from these takes longer.
 _BELOW: LiteralString = (
@@ -74,7 +74,8 @@ class Walks(Statements):
         return self._contents(rows)
 
     def _contents(self, pages: Sequence[Sequence[Any]]) -> list[tuple[Node, Node, Derivation]]:
-        # Numbers begin at 1. What very many edges share travels once.
+        # Numbers begin at 1: an edge that a writer removes just now has neither body nor number.
+        # What very many edges share travels once.
         numbers = sorted({number for page in pages for number in page[2]} - {0})
         shared = dict(
             self.many("UNWIND $rows AS id MATCH (s:SharedBody {id: id}) RETURN id, s.body", numbers)
@@ -83,4 +84,5 @@ class Walks(Statements):
             (parent, child, codec.load_content(body or shared[number]))
             for page in pages
             for parent, child, number, body in zip(*page, strict=True)
+            if body or number
         ]
