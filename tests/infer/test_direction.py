@@ -27,6 +27,12 @@ def kin(seed: int) -> dict[str, Model]:
     }
 
 
+def few(seed: int) -> dict[str, Model]:
+    """The base of that family and two of its tunes."""
+    models = kin(seed)
+    return {name: models[name] for name in ("m-base", "c-tune", "p-tune")}
+
+
 def undated(models: Mapping[str, Model]) -> list[Subject]:
     return [subject(n, model_print(w), None) for n, w in models.items()]
 
@@ -54,7 +60,7 @@ def test_without_times_merges_and_siblings_tell_the_order() -> None:
 
 
 def test_without_times_casts_come_after_what_they_rounded_or_widened() -> None:
-    models = kin(2)
+    models = few(2)
     full = {n: w.float() for n, w in tune(make_base(2, layers=2), 77).items()}
     models["a-wide"] = {n: w.float() for n, w in models["p-tune"].items()}
     noise = torch.Generator().manual_seed(3)
@@ -70,7 +76,7 @@ def test_without_times_casts_come_after_what_they_rounded_or_widened() -> None:
 
 
 def test_nothing_tells_which_of_two_equal_undated_models_is_the_copy() -> None:
-    models = kin(3)
+    models = few(3)
     models["p-tune-copy"] = models["p-tune"]
     found = scan(undated(models)).derivations
     assert direction(found, "p-tune", "p-tune-copy") == 0.5

@@ -37,6 +37,12 @@ def subjects() -> list[Subject]:
     return [subject(n, model_print(w), day) for day, (n, w) in enumerate(family().items())]
 
 
+@pytest.fixture(scope="module")
+def whole(subjects: list[Subject]) -> tuple[Derivation, ...]:
+    """What a scan of all finds."""
+    return scan(subjects).derivations
+
+
 @pytest.fixture
 def searched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The models that are searched for what made them."""
@@ -58,9 +64,8 @@ def told(found: tuple[Derivation, ...]) -> dict[tuple[str, str], tuple[Relation,
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_newest_are_found_as_in_a_whole_scan_and_alone_searched_for(
-    count: int, subjects: list[Subject], searched: list[str]
+    count: int, subjects: list[Subject], whole: tuple[Derivation, ...], searched: list[str]
 ) -> None:
-    whole = scan(subjects).derivations
     new = {s.revision for s in subjects[-count:]}
     before = scan(subjects[:-count]).derivations
     searched.clear()
