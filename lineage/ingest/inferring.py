@@ -60,7 +60,7 @@ def infer(
         on_progress=progress,
     )
     fresh = {s.revision for s in subjects} if new is None else new
-    settled = proven(store, {d.child for d in findings.derivations})
+    settled = proven(store, fresh.union(d.child for d in findings.derivations))
     found = measured_now([d for d in findings.derivations if d.child not in settled])
     found += possible_edges(found)
     store.replace_measured([d for d in found if d.child in fresh], fresh - settled)
