@@ -14,6 +14,7 @@ import torch
 from lineage.domain.derivation import Relation
 from lineage.infer.descent import inheritance
 from lineage.infer.family import Family, stack
+from lineage.infer.library import Library
 from lineage.infer.links import Explanation
 from lineage.infer.makings import Made, told
 from lineage.infer.merges import EXACT
@@ -43,7 +44,7 @@ _Key = tuple[float, ...]
 
 def settle(
     members: Sequence[View],
-    adapters: Sequence[View],
+    adapters: Library,
     device: torch.device | None = None,
     known: Mapping[str, Explanation] | None = None,
 ) -> Family:
@@ -84,7 +85,7 @@ def _known_casts(family: Family, known: Mapping[str, Explanation]) -> dict[int, 
     return {row: found[0] for row, found in origins if found}
 
 
-def _places(space: Space, adapters: Sequence[View]) -> list[int]:
+def _places(space: Space, adapters: Library) -> list[int]:
     """Return the rows of a family, oldest first."""
     family = space.family
     views = family.views
@@ -136,7 +137,7 @@ def _dated(views: Sequence[View]) -> dict[int, set[int]]:
 
 
 def _made(
-    space: Space, children: Sequence[int], active: Sequence[int], adapters: Sequence[View]
+    space: Space, children: Sequence[int], active: Sequence[int], adapters: Library
 ) -> list[Made]:
     """Return what each of some members is exactly made from, with all of others as candidates."""
     total = space.apart

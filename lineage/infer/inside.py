@@ -141,7 +141,7 @@ def _by_cosine(
 
 
 def find_inside(
-    space: Space, child: int, rows: Sequence[int], adapters: Sequence[View], ranked: Sequence[int]
+    space: Space, child: int, rows: Sequence[int], library: Library, ranked: Sequence[int]
 ) -> Held | None:
     """Explain a child as one or more models plus adapters, each at some scale; None if none does.
 
@@ -151,7 +151,6 @@ def find_inside(
     together. The nearest may itself hold adapters: what is present and explains nothing is looked
     for in the differences from the next ones.
     """
-    library = adapters if isinstance(adapters, Library) else Library(adapters)
     best: Held | None = None
     for near in ranked[:VIEWPOINTS]:
         shown = present(space.family, child, library, near)

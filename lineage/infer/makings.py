@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from lineage.domain.derivation import Relation
 from lineage.infer.family import Family
 from lineage.infer.grain import Grain
+from lineage.infer.library import Library
 from lineage.infer.links import Explanation
 from lineage.infer.merges import EXACT, Sums
 from lineage.infer.parents import Found, Search, made_exactly
 from lineage.infer.signs_of_age import rounds_as_cast
 from lineage.infer.space import Space
-from lineage.infer.views import View
 
 CONVEX = 0.02
 """How far below 0 the weight of a float32 sum may be that counts as a mean."""
@@ -30,9 +30,7 @@ class Made:
     share: float
 
 
-def exactly_made(
-    space: Space, child: int, rows: Sequence[int], adapters: Sequence[View]
-) -> Made | None:
+def exactly_made(space: Space, child: int, rows: Sequence[int], adapters: Library) -> Made | None:
     """Return what some of `rows` exactly make a member of, None if none do."""
     total = space.apart
     ranked = sorted(rows, key=lambda r: float(total[child, r]))

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from lineage.infer.family import stack
+from lineage.infer.library import Library
 from lineage.infer.makings import exactly_made
 from lineage.infer.merges import EXACT
 from lineage.infer.scope import Scope
@@ -12,7 +13,7 @@ from lineage.infer.views import View
 
 
 def first_dated(
-    members: Sequence[View], copies: dict[int, list[View]], adapters: Sequence[View], scope: Scope
+    members: Sequence[View], copies: dict[int, list[View]], adapters: Library, scope: Scope
 ) -> list[View]:
     """Return a family's members, those whose date is a copy's too early one replaced by the next.
 
@@ -39,7 +40,7 @@ def _misdated(
     members: Sequence[View],
     asked: Collection[View],
     late: Mapping[View, View],
-    adapters: Sequence[View],
+    adapters: Library,
 ) -> list[View]:
     """Return those of `asked` that are copies of what is dated later."""
     space = make_space(stack(members))
@@ -71,7 +72,7 @@ def _later(view: View, copies: Mapping[int, Sequence[View]]) -> View | None:
 
 
 def _made_later(
-    space: Space, child: int, older: Sequence[int], wider: Sequence[int], adapters: Sequence[View]
+    space: Space, child: int, older: Sequence[int], wider: Sequence[int], adapters: Library
 ) -> bool:
     """Tell whether only sources younger than a member make it, and it makes none of those.
 

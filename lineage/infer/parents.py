@@ -14,6 +14,7 @@ from lineage.infer.family import Family
 from lineage.infer.generators import Generators, trained_from
 from lineage.infer.grain import Grain
 from lineage.infer.inside import find_inside
+from lineage.infer.library import Library
 from lineage.infer.links import Explanation
 from lineage.infer.merges import SURE, Sums, find_sums
 from lineage.infer.moe import mixture_link
@@ -33,7 +34,6 @@ from lineage.infer.space import Space, make_space
 from lineage.infer.turned import find_turned
 from lineage.infer.unpacked import find_unpacked
 from lineage.infer.untouched import DECISIVE, Untouched
-from lineage.infer.views import View
 from lineage.infer.workers import at_once
 
 CAST = 0.995
@@ -90,7 +90,7 @@ class Search:
 
 def family_links(
     family: Family,
-    adapters: Sequence[View] = (),
+    adapters: Library,
     *,
     device: torch.device | None = None,
     known: Mapping[str, Explanation] | None = None,
@@ -226,7 +226,7 @@ def _has_zeros(family: Family, child: int, rows: Sequence[int]) -> bool:
     return int((family.values[child] == 0).sum()) >= PRUNED * least
 
 
-def made_exactly(space: Space, search: Search, adapters: Sequence[View]) -> Found:
+def made_exactly(space: Space, search: Search, adapters: Library) -> Found:
     """Explain a child by what reproduces it: an adapter merged in, a sum, a value-wise merge.
 
     Which of several sums stands depends on how their sources were made, which is not known yet.

@@ -14,7 +14,6 @@ from lineage.infer.family import Family
 from lineage.infer.grain import Grain, round_to
 from lineage.infer.inside import EXACT, LEAST, VIEWPOINTS, Held, Placed, present, replay_with
 from lineage.infer.library import Library
-from lineage.infer.views import View
 
 BLOCK = 64
 """Values that share a scale, in the order in which they lie."""
@@ -29,14 +28,13 @@ _BETWEEN = (_LEVELS[1:] + _LEVELS[:-1]) / 2
 
 
 def find_unpacked(
-    family: Family, child: int, ranked: Sequence[int], adapters: Sequence[View]
+    family: Family, child: int, ranked: Sequence[int], library: Library
 ) -> Held | None:
     """Explain a child as one base, decoded from NF4, with a LoRA merged in.
 
     Bases are the nearest models (`ranked` has them nearest first), but those that come no nearer to
     the child when they are decoded.
     """
-    library = adapters if isinstance(adapters, Library) else Library(adapters)
     if not len(library) or family.views[child].grain in (Grain.QUANT, Grain.F32):
         return None
     best: Held | None = None

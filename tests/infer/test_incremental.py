@@ -4,11 +4,11 @@ import pytest
 
 from lineage.domain.derivation import Derivation, Relation
 from lineage.infer import parents
+from lineage.infer.library import Library
 from lineage.infer.parents import Found, Search
 from lineage.infer.scan import scan
 from lineage.infer.space import Space
 from lineage.infer.types import Subject
-from lineage.infer.views import View
 from tests.infer.families import model_print, subject
 from tests.infer.litter import Model, combine, make_base, tune
 
@@ -49,7 +49,7 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = parents.made_exactly
 
-    def watched(space: Space, search: Search, adapters: list[View]) -> Found:
+    def watched(space: Space, search: Search, adapters: Library) -> Found:
         names.append(space.family.views[search.child].id)
         return real(space, search, adapters)
 
