@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scripts.zoo.nursery import HUB_FILE
 from scripts.zoo.truth import Truth, read_truth
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ def build(module: str, out: Path, *arguments: str) -> Truth:
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return read_truth(out)
+
+
+def repositories(out: Path) -> set[str]:
+    """Return the names of the repositories whose folders a zoo has."""
+    return {f"{f.parent.parent.name}/{f.parent.name}" for f in out.glob(f"*/*/{HUB_FILE}")}
 
 
 def added(folder: Path, home: Path) -> "tuple[Store, Vault]":

@@ -46,7 +46,9 @@ def build_zoo(
     zoo = Nursery(f"zoo-{size}", out, seed, progress, mixed_cards=True, false_times=false_times)
     with zoo.inside():
         if size in _BY_ARCHITECTURE:
-            (foreign if size == "foreign" else wild).build(zoo, only)
+            for name, family in _BY_ARCHITECTURE[size].items():
+                if not only or name in only:
+                    family(zoo)
             return zoo.finish()
         tokenizer = train.train_tokenizer(VOCABULARY)
         llamas = Breeder(zoo, LLAMA, tokenizer)

@@ -21,6 +21,8 @@ from scripts.zoo.truth import Claims, EdgeTruth, Lie, RepoTruth, Truth, write_tr
 HUB_FILE = "_hub.json"
 LORA_CACHE = ".lora-merges"
 """Where mergekit keeps `model+lora` while the zoo is built."""
+HIDDEN = ".hidden"
+"""Where models lie that the zoo is made from and does not have."""
 Progress = Callable[[str], None]
 _LEAST = 1e-3  # a coefficient below this is not listed as contents
 _TRUE, _MISSING, _DIRTY, _PARTIAL = 0.5, 0.75, 0.87, 0.92  # the rest lies
@@ -82,7 +84,8 @@ class Nursery:
         """Work in the zoo's folder, the tools' known noise silenced; clean up afterwards."""
         with contextlib.chdir(self.out), quiet_tools():
             yield
-        shutil.rmtree(self.out / LORA_CACHE, ignore_errors=True)
+        for folder in (LORA_CACHE, HIDDEN):
+            shutil.rmtree(self.out / folder, ignore_errors=True)
 
     def path(self, repo: str) -> Path:
         """Return the folder of `repo`, made if need be."""

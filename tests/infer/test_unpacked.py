@@ -1,32 +1,19 @@
 """Adapters merged into what their base decodes to from four bits."""
 
 import pytest
-import torch
 
 from lineage.domain.derivation import Relation
 from lineage.infer.scan import scan
+from scripts.zoo.wild.tricks import through_nf4
 from tests.infer.families import subject
 from tests.infer.litter import Model, make_base, tune
 from tests.infer.test_adapters import TARGETS, adapter_print, factors, merged, model_print
 
-NF4 = (
-    *(-1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0.0),
-    *(0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0),
-)
-
 
 def decoded(model: Model, error: float) -> Model:
     """Pack what adapters change into NF4 and decode it; `error` is that of packed scales."""
-    g = torch.Generator().manual_seed(1)
-    out = dict(model)
-    for name in TARGETS:
-        blocks = model[name].float().reshape(-1, 64)
-        scale = blocks.abs().amax(1, keepdim=True)
-        level = ((blocks / scale)[..., None] - torch.tensor(NF4)).abs().argmin(-1)
-        stored = scale * (1 + error * (2 * torch.rand(scale.shape, generator=g) - 1))
-        values = torch.tensor(NF4)[level] * stored
-        out[name] = values.reshape(model[name].shape).to(model[name].dtype)
-    return out
+    made = {n: through_nf4(model[n], error, k).to(model[n].dtype) for k, n in enumerate(TARGETS)}
+    return model | made
 
 
 @pytest.mark.parametrize("error", [0.0, 0.005], ids=["scales-as-they-are", "scales-packed-too"])

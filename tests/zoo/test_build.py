@@ -8,8 +8,8 @@ import yaml
 
 from lineage.domain.derivation import Relation
 from scripts.zoo.measure import joint_coefficients, read_weights
-from scripts.zoo.nursery import HUB_FILE
 from scripts.zoo.truth import Claims, Truth
+from tests.zoos import repositories
 
 pytestmark = [pytest.mark.zoo, pytest.mark.timeout(1200)]
 
@@ -18,7 +18,7 @@ Zoo = tuple[Path, Truth]
 
 def test_truth_and_folders_name_the_same_repositories(small: Zoo) -> None:
     out, truth = small
-    folders = {f"{f.parent.parent.name}/{f.parent.name}" for f in out.glob(f"*/*/{HUB_FILE}")}
+    folders = repositories(out)
     assert {r.id for r in truth.repos} == folders
     assert set(truth.contents) == folders
     assert len(folders) >= 30

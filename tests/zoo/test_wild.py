@@ -7,8 +7,8 @@ import torch
 
 from lineage.domain.derivation import Relation
 from scripts.zoo.measure import joint_coefficients
-from scripts.zoo.nursery import HUB_FILE
 from scripts.zoo.truth import Truth
+from tests.zoos import repositories
 
 pytestmark = [pytest.mark.zoo, pytest.mark.timeout(600)]
 
@@ -17,7 +17,7 @@ Zoo = tuple[Path, Truth]
 
 def test_a_lost_base_is_neither_there_nor_in_the_truth(wild: Zoo) -> None:
     out, truth = wild
-    folders = {f"{f.parent.parent.name}/{f.parent.name}" for f in out.glob(f"*/*/{HUB_FILE}")}
+    folders = repositories(out)
     assert {r.id for r in truth.repos} == folders
     assert {p for e in truth.edges for p in (e.parent, e.child)} <= folders
     assert len(list(out.rglob("model.safetensors"))) == len(folders)

@@ -1,6 +1,6 @@
 """The families of the foreign zoo: what each of its architectures went through."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from scripts.zoo import litters, text, transforms
@@ -215,10 +215,3 @@ FAMILIES: dict[str, Callable[[Nursery], None]] = {
     "vit": partial(small_family, kind=species.VIT, name="heron", summed=False),
 }
 """What is built of each architecture, in this order."""
-
-
-def build(zoo: Nursery, only: Collection[str] = ()) -> None:
-    """Build all families, or `only` those of some architectures."""
-    for name, family in FAMILIES.items():
-        if not only or name in only:
-            family(zoo)

@@ -1,7 +1,6 @@
 """The families of the wild zoo."""
 
-import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from scripts.zoo import litters, text, transforms
@@ -126,11 +125,3 @@ FAMILIES: dict[str, Callable[[Nursery], None]] = {
     "mamba": _no_attention,
 }
 """What is built of each architecture, in this order."""
-
-
-def build(zoo: Nursery, only: Collection[str] = ()) -> None:
-    """Build all families, or `only` those of some architectures."""
-    for name, family in FAMILIES.items():
-        if not only or name in only:
-            family(zoo)
-    shutil.rmtree(tricks.HIDDEN, ignore_errors=True)

@@ -14,11 +14,8 @@ from scripts.zoo.adapters import AdapterKind, attach
 from scripts.zoo.foreign.schooling import School, Schooling
 from scripts.zoo.foreign.species import layer_of
 from scripts.zoo.measure import read_weights
-from scripts.zoo.nursery import Made, Nursery, edge
+from scripts.zoo.nursery import HIDDEN, Made, Nursery, edge
 from scripts.zoo.train import TORCH_DTYPES
-
-HIDDEN = ".hidden"
-"""Where models lie that the zoo was made from and does not have."""
 
 _WRITERS = ("o_proj", "down_proj", "self_attn.dense", "fc2")
 _NF4 = (
@@ -219,16 +216,25 @@ def qlora(school: School, stem: str, base: str, topic: str) -> tuple[str, str]:
 
 
 def _decoded(model: Any, targets: Sequence[str]) -> None:
-    """Replace the linear layers' weights by what they decode to from NF4 in blocks of 64."""
-    code = torch.tensor(_NF4)
+    """Replace the linear layers' weights by what they decode to from NF4."""
     with torch.no_grad():
         for name, module in model.named_modules():
             if name.endswith(tuple(targets)) and isinstance(module, torch.nn.Linear):
-                blocks = module.weight.reshape(-1, 64)
-                scale = blocks.abs().amax(1, keepdim=True)
-                level = (blocks / scale).unsqueeze(-1).sub(code).abs().argmin(-1)
-                decoded = (code[level] * scale).reshape(module.weight.shape)
-                module.weight.copy_(decoded.to(torch.bfloat16))
+                module.weight.copy_(through_nf4(module.weight).to(torch.bfloat16))
+
+
+def through_nf4(weight: torch.Tensor, error: float = 0.0, seed: int = 0) -> torch.Tensor:
+    """Return what a weight decodes to from NF4 in blocks of 64, in float32.
+
+    The blocks' scales are off by up to `error` of each, as those are that were packed themselves.
+    """
+    code = torch.tensor(_NF4)
+    blocks = weight.float().reshape(-1, 64)
+    scale = blocks.abs().amax(1, keepdim=True)
+    level = (blocks / scale).unsqueeze(-1).sub(code).abs().argmin(-1)
+    random = torch.rand(scale.shape, generator=torch.Generator().manual_seed(seed))
+    decoded = code[level] * (scale * (1 + error * (2 * random - 1)))
+    return decoded.reshape(weight.shape)
 
 
 def grow(school: School, repo: str, parent: str, topic: str, rows: int) -> str:
