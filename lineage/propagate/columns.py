@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -140,18 +141,15 @@ class _Patterns:
         self, child: int, edges: Sequence[tuple[Node, Derivation]], place: Mapping[Node, int]
     ) -> None:
         """Take a child with all edges into it."""
-        if len(edges) == 1:  # nearly all
-            ((parent, edge),) = edges
-            self.parents.append(place[parent])
-            alike: tuple[int, ...] = (id(edge),)
-        else:
-            edges = sorted(edges, key=lambda end: place[end[0]])
-            self.parents += [place[parent] for parent, _ in edges]
-            alike = tuple([id(edge) for _, edge in edges])
+        ends = [(place[parent], edge) for parent, edge in edges]
+        if len(ends) > 1:
+            ends.sort(key=itemgetter(0))
+        self.parents += [at for at, _ in ends]
+        alike = tuple([id(edge) for _, edge in ends])
         pattern = self.known.get(alike)
         if pattern is None:
-            pattern = self._learn(child, [(place[parent], edge) for parent, edge in edges])
-            if not any(edge.event for _, edge in edges):  # a merge explains its own child only
+            pattern = self._learn(child, ends)
+            if not any(edge.event for _, edge in ends):  # a merge explains its own child only
                 self.known[alike] = pattern
         self.children.append(child)
         self.patterns.append(pattern)
