@@ -125,23 +125,24 @@ def trained_from(
         return Training(row, shown_by, _beside(row, doubtful, parents))
     roots = [r for r in rows if not parents.get(r)]
     row = min(roots or rows, key=lambda r: (float(gaps[r]), r))
-    near = [(gap, r) for r in rows if parents.get(r) and (gap := float(gaps[r])) < gaps[row]]
-    shaped = _shaped_alike(space, child, row, near)
+    nearer = [(float(gaps[r]), r) for r in rows if parents.get(r) and gaps[r] < gaps[row]]
+    shaped = _shaped_alike(space, child, row, nearer)
     return Training(row, None, _beside(row, shaped or doubtful, parents))
 
 
 def _shaped_alike(
-    space: Space, child: int, chosen: int, near: list[tuple[float, int]]
+    space: Space, child: int, chosen: int, nearer: list[tuple[float, int]]
 ) -> list[tuple[float, int]]:
-    """Return the nearer candidates that have the child's shapes where the chosen one has not.
+    """Return those of the `nearer` that have the child's shapes where the chosen one has not.
 
     Who grew a vocabulary or stacked layers handed that on, even if little else shows it; others may
     have done the same to the chosen one.
     """
-    shapes = [view.shapes for view in space.family.views]
-    if shapes[chosen] == shapes[child]:
+    views = space.family.views
+    shapes = views[child].shapes
+    if views[chosen].shapes == shapes:
         return []
-    return [(gap, row) for gap, row in near if shapes[row] == shapes[child]]
+    return [(gap, row) for gap, row in nearer if views[row].shapes == shapes]
 
 
 def _beside(
