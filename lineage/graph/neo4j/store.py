@@ -116,9 +116,7 @@ class Neo4jStore(BaseStore):
             return session.execute_write(run)
 
     def lock(self, tx: Runner) -> tuple[int, int]:
-        """Make other writers wait for `tx`; return the next shared body's number.
-
-        With it the number of writes so far, this one included.
+        """Make other writers wait; return the next shared body's number and how many wrote.
 
         Raises StoreError where the graph is gone.
         """

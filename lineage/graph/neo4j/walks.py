@@ -12,14 +12,14 @@ from lineage.graph import codec
 from lineage.graph.neo4j.statements import Statements
 from lineage.graph.store import Below, Node
 
-_AT: LiteralString = "UNWIND $rows AS at MATCH (n) WHERE elementId(n) = at "
+AT: LiteralString = "UNWIND $rows AS at MATCH (n) WHERE elementId(n) = at "
 _INTO: LiteralString = (
     "MATCH (p)-[e:PARENT_OF]->(c) RETURN collect(elementId(p)), collect(elementId(c)),"
     " collect(coalesce(e.shared, 0)), collect(coalesce(e.body, ''))"
 )
 # Most children have one edge: a plan that makes their own lists apart from these takes longer.
 _BELOW: LiteralString = (
-    _AT
+    AT
     + "MATCH (n)-[:PARENT_OF]->(c) WITH DISTINCT c "
     + _INTO
     + ", collect(coalesce(c.id, '')), collect(coalesce(c.body, ''))"
@@ -38,14 +38,14 @@ class Walks(Statements):
 
     def ids(self, keys: Collection[Node]) -> dict[Node, str]:
         """Return ids by handle."""
-        pages = self.many(_AT + "RETURN collect(at), collect(n.id)", list(keys))
+        pages = self.many(AT + "RETURN collect(at), collect(n.id)", list(keys))
         return {key: name for page in pages for key, name in zip(*page, strict=True)}
 
     def neighbours(
         self, frontier: Sequence[Node], statuses: Collection[Status] | None, *, down: bool
     ) -> list[tuple[Node, Node]]:
         """Return `(parent, child)` of all edges out of (`down`) or into `frontier`."""
-        query = _AT
+        query = AT
         query += "MATCH (n)-[e:PARENT_OF]->(m) " if down else "MATCH (n)<-[e:PARENT_OF]-(m) "
         if statuses is not None:
             query += "WHERE e.status IN $statuses "
@@ -70,7 +70,7 @@ class Walks(Statements):
 
     def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
-        rows = self.many(_AT + "WITH n AS c " + _INTO, list(frontier))
+        rows = self.many(AT + "WITH n AS c " + _INTO, list(frontier))
         return self._contents(rows)
 
     def _contents(self, pages: Sequence[Sequence[Any]]) -> list[tuple[Node, Node, Derivation]]:
