@@ -123,7 +123,8 @@ def _fitted(
     good: dict[tuple[int, tuple[int, ...]], Elementwise] = {}
     rules: Sequence[Rule] = RULES
     for state in states:
-        found = _finish(space, child, state, rules, most_missed)
+        tried = tuple(dict.fromkeys((*rules, state.mixture.rule)))
+        found = _finish(space, child, state, tried, most_missed)
         if found is not None and not _trained(space, child, found):
             good[found.base, found.rows] = found
             rules = tuple(dict.fromkeys((found.mixture.rule, state.mixture.rule)))

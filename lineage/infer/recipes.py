@@ -124,8 +124,8 @@ def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]
         "nats": round(best.likelihood, 4),
         "time": time_note(family.views[best.base], family.views[child]),
         "doses": {
-            family.views[row].id: [round(v, 4), round(v - w, 4), round(v + w, 4)]
-            for row, (v, w) in zip(best.rows, best.doses, strict=True)
+            family.views[row].id: _about(value, max(width, 1 - best.share))
+            for row, (value, width) in zip(best.rows, best.doses, strict=True)
         },
     }
     near = [o for o in outcomes[1:6] if o.likelihood > best.likelihood - TIED]
@@ -150,6 +150,15 @@ def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]
         ],
         dtype=family.views[child].dtype,
     )
+
+
+def _about(dose: float, width: float) -> list[JsonValue]:
+    """Return a dose with its bounds.
+
+    These are as wide as the share of the changed values that nothing explains: a source may be
+    there with all of its change.
+    """
+    return [round(dose, 4), round(dose - width, 4), round(dose + width, 4)]
 
 
 def held_link(family: Family, child: int, held: Held) -> Explanation:
