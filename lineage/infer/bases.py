@@ -1,7 +1,8 @@
 """Which model an adapter was made for, where weights tell: by what it ships, by what holds it."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from lineage.domain.derivation import Alternative, EvidenceKind, Relation
 from lineage.infer.chance import p_of_share
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.match import distances
-from lineage.infer.order import may_precede
+from lineage.infer.order import claims_parent, may_precede
 from lineage.infer.replayed import kind_of
 from lineage.infer.scope import Scope
 from lineage.infer.twins import time_note
@@ -30,21 +31,25 @@ def base_links(
 ) -> list[Explanation]:
     """Return a link from its base to each adapter of which weights tell one.
 
-    Modules that the adapter ships whole are nearest to the base's own. Else it is the model into
-    which it was merged at scale one: people merge an adapter into its base, mostly; other models
-    into which it was merged so are alternatives. Shapes alone are no evidence. Adapters that come
-    from others are left out. An adapter that is not in `scope` is held against models that are.
+    Modules that the adapter ships whole are nearest to the base's own. Else it is the oldest model
+    into which it was merged, if anywhere at scale one: people merge an adapter into its base,
+    mostly, or into what was made of that; the others are alternatives. Shapes alone are no
+    evidence. Adapters that come from others are left out. An adapter that is not in `scope` is
+    held against models that are.
     """
     known = {e.child for e in links}
     views = {m.id: m for m in models}
     new = [m for m in models if scope.touches(m.id)]
-    merges = _whole_merges(links, views)
+    merges = _merges(links, views)
+    above: dict[str, set[str]] = defaultdict(set)
+    for made in links:
+        above[made.child].update(p.id for p in made.parents)
     out = []
     for adapter in adapters:
         if adapter.id in known:
             continue
         link = _by_modules(adapter, models if scope.touches(adapter.id) else new)
-        link = link or _by_merges(adapter, views, merges.get(adapter.id, {}))
+        link = link or _by_merges(adapter, views, merges.get(adapter.id, {}), above)
         if link is not None:
             out.append(link)
     return out
@@ -87,14 +92,19 @@ def _nearest(tensor: Tensor, model: View) -> float | None:
     return float(distances(ours, np.stack(held).astype(np.float64)).min())
 
 
-def _whole_merges(
-    links: Sequence[Explanation], views: Mapping[str, View]
-) -> dict[str, dict[str, Explanation]]:
-    """Return for each adapter the models into which it was merged at scale one.
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """Where an adapter was merged into a model: at scale one (`whole`), or at another."""
 
-    Alone or beside other adapters.
-    """
-    found: dict[str, dict[str, Explanation]] = defaultdict(dict)
+    link: Explanation
+    whole: bool
+
+
+def _merges(
+    links: Sequence[Explanation], views: Mapping[str, View]
+) -> dict[str, dict[str, _Merged]]:
+    """Return for each adapter the models into which it was merged, alone or beside others."""
+    found: dict[str, dict[str, _Merged]] = defaultdict(dict)
     for link in links:
         if link.relation is not Relation.ADAPTER_MERGE:
             continue
@@ -102,22 +112,36 @@ def _whole_merges(
         if base.id not in views or any(p.id in views for p in others):
             continue
         for held in others:
-            if held.coefficient is not None and abs(held.coefficient - 1) <= WHOLE:
-                found[held.id].setdefault(base.id, link)
+            whole = held.coefficient is not None and abs(held.coefficient - 1) <= WHOLE
+            known = found[held.id].get(base.id)
+            if known is None or (whole and not known.whole):
+                found[held.id][base.id] = _Merged(link, whole)
     return found
 
 
 def _by_merges(
-    adapter: View, views: Mapping[str, View], found: Mapping[str, Explanation]
+    adapter: View,
+    views: Mapping[str, View],
+    found: Mapping[str, _Merged],
+    above: Mapping[str, Collection[str]],
 ) -> Explanation | None:
-    """Link an adapter to the oldest of the models into which it was merged at scale one."""
+    """Link an adapter to the oldest of the models into which it was merged.
+
+    None where it was nowhere merged whole, or where it declares a model that this one comes from:
+    adapters are put into tunes of their base, too, and what trains them writes down what they are
+    of. `above` are the parents of models.
+    """
     ranked = sorted(
         (n for n in found if may_precede(views[n], adapter)),
-        key=lambda n: (views[n].time is None, views[n].time or 0.0, n),
+        key=lambda n: (not claims_parent(adapter, views[n]), *_age(views[n])),
     )
-    if not ranked:
+    if not any(found[n].whole for n in ranked):
         return None
-    base_view, link = views[ranked[0]], found[ranked[0]]
+    base_view, link = views[ranked[0]], found[ranked[0]].link
+    if any(
+        claims_parent(adapter, views[n]) for n in _ancestors(base_view.id, above) & views.keys()
+    ):
+        return None
     return Explanation(
         child=adapter.id,
         relation=Relation.ADAPTER,
@@ -130,3 +154,16 @@ def _by_merges(
         detail={"merged_as": link.child, "time": time_note(base_view, adapter)},
         alternatives=[Alternative(parents=(n,)) for n in ranked[1:]],
     )
+
+
+def _age(view: View) -> tuple[bool, float, str]:
+    return view.time is None, view.time or 0.0, view.id
+
+
+def _ancestors(name: str, above: Mapping[str, Collection[str]]) -> set[str]:
+    seen, queue = {name}, [name]
+    while queue:
+        fresh = set(above.get(queue.pop(), ())) - seen
+        seen |= fresh
+        queue += fresh
+    return seen - {name}

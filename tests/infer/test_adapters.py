@@ -1,7 +1,9 @@
 """Adapters inside models among a thousand others, and copies of adapters however refactored."""
 
+import pytest
 import torch
 
+from lineage.domain.claim import Claim, ClaimSource
 from lineage.domain.derivation import Relation
 from lineage.fingerprint.compute import fingerprint
 from lineage.fingerprint.types import Fingerprint
@@ -188,6 +190,26 @@ def test_an_adapter_that_is_like_a_difference_on_the_whole_was_not_extracted_fro
     found = {n: {d.relation for d in scan(s).derivations} for n, s in subjects.items()}
     assert Relation.EXTRACTED in found["even"]
     assert Relation.EXTRACTED not in found["uneven"]
+
+
+@pytest.mark.parametrize("declared", [None, "base"])
+@pytest.mark.parametrize("weak", [False, True])
+def test_an_adapter_put_into_a_tune_of_its_base_is_not_said_to_be_of_the_tune(
+    declared: str | None, weak: bool
+) -> None:
+    base = make_base(25, layers=2)
+    tuned, one = tune(base, 26), factors(base, 27)
+    models = {"base": base, "tuned": tuned, "stacked": merged(tuned, one, 1.0)}
+    if weak:
+        models["part"] = merged(base, one, 0.6)
+    where, name = ClaimSource.ADAPTER_CONFIG, f"org/{declared}"
+    claims = (Claim(source=where, file="", raw=name, repo=name),) if declared else ()
+    subjects = [subject("one", adapter_print(one), 9, claims)]
+    days = {"base": 0, "tuned": 1, "stacked": 10, "part": 11}
+    subjects += [subject(n, model_print(w), days[n]) for n, w in models.items()]
+    found = [d.parent[4:] for d in scan(subjects).derivations if d.child == "org/one"]
+    # With nothing but the tune, and nobody to say otherwise, the tune is the likeliest base.
+    assert found == (["base"] if weak else [] if declared else ["tuned"])
 
 
 def test_several_adapters_in_one_model_are_found_with_their_scales() -> None:

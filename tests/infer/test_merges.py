@@ -94,6 +94,24 @@ def test_both_sources_of_sce_are_found_where_it_gives_next_to_nothing_to_one(top
     assert {d.method for d in found} == {"sce"}
 
 
+def test_sce_is_not_taken_for_its_heavy_source_with_a_little_of_others_added() -> None:
+    models = family(21, count=3)
+    models["heavy"] = tune(models["base"], 50, 2e-3)
+    models["light"] = tune(models["base"], 51, 4e-4)
+    sources = [models["heavy"], models["light"]]
+    models["slerp"] = combine("slerp", models["base"], sources, (0.6, 0.4))
+    others = [*sources, models["tune0"]]
+    models["ties"] = combine("task", models["base"], others, (0.5, 0.4, 0.3), **TIES)
+    models["merge"] = combine("sce", models["base"], sources, (), select_topk=1.0)
+    found = [d for d in scan(subjects(models)).derivations if d.child == "org/merge"]
+    assert {d.parent[4:] for d in found} == {"base", "heavy", "light"}
+    assert {d.method for d in found} == {"sce"}
+    doses = found[0].evidence[0].detail["doses"]
+    assert isinstance(doses, dict)
+    value, low, _ = doses["org/light"]
+    assert low < 0.2 < value + 0.05  # signs that agree let all of the light one through
+
+
 def test_model_stock_is_told_from_sums_with_a_merge_of_its_sources() -> None:
     models = {"base": make_base(12, layers=2)}
     alike = tune(models["base"], 1)  # what all of them learn
