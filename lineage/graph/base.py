@@ -1,6 +1,7 @@
 """A Store made of a Transaction's primitives: what all stores share."""
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
@@ -298,19 +299,38 @@ class BaseStore(ABC):
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""
         return self._read(lambda tx: tx.edges_to(frontier))
 
-    def below(self, frontier: Sequence[Node]) -> Iterator[Below]:
-        """Yield what lies one edge below `frontier`, part by part."""
-        for part in parts(frontier, self.walk_batch):
-            yield self._below(part)
+    def below(self, frontier: Sequence[Node], *, deep: bool = False) -> Iterator[Below]:
+        """Yield what lies one edge below `frontier`, or all that lies below, part by part."""
+        wave = Wave(frontier)
+        while part := wave.take(self.walk_batch):
+            found = self._below(part)
+            if deep:
+                wave.spread(found)
+            yield found
 
     def _below(self, part: Sequence[Node]) -> Below:
         return self._read(lambda tx: tx.below(part))
 
 
-def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield slices of at most `size` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+class Wave:
+    """Nodes whose children are still to be asked for, each of them once."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._waiting = deque(dict.fromkeys(nodes))
+        self._seen = set(self._waiting)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self, most: int) -> list[Node]:
+        """Return the next nodes."""
+        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+
+    def spread(self, below: Below) -> None:
+        """Go on to the children of those that were asked."""
+        fresh = dict.fromkeys(child for _, child, _ in below.edges if child not in self._seen)
+        self._seen.update(fresh)
+        self._waiting.extend(fresh)
 
 
 def sliced(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -64,12 +64,13 @@ class Brief(NamedTuple):
 
 
 class Below(NamedTuple):
-    """The children of some nodes: `edges` into them as `edges_to` gives them, ids, and briefs.
+    """The children of `asked` nodes: `edges` into them as `edges_to` gives them, ids, and briefs.
 
     The edges are those out of the nodes and all others that join them below. `briefs` leaves out
     children of which no more is known than the id.
     """
 
+    asked: "Sequence[Node]"
     edges: "list[tuple[Node, Node, Derivation]]"
     names: "dict[Node, str]"
     briefs: "dict[Node, Brief]"
@@ -331,9 +332,10 @@ class Store(Protocol):
         """
         ...
 
-    def below(self, frontier: Sequence[Node]) -> Iterator[Below]:
+    def below(self, frontier: Sequence[Node], *, deep: bool = False) -> Iterator[Below]:
         """Yield what lies one edge below `frontier`, in bulk, part by part as they come.
 
-        A child of nodes of several parts comes with each.
+        With `deep` whatever lies below, each node being asked once. A child of nodes of several
+        parts comes with each.
         """
         ...

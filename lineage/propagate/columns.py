@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -112,47 +111,93 @@ def of_edges(
     numbers = dict(zip(names, range(len(names)), strict=True))
     place = {node: numbers[name] for name, node in handles.items()}
     place |= {node: numbers[name] for node, name in above.items()}
-    found = _Patterns(names, events)
-    for at, name in enumerate(names):
-        node = handles.get(name)
-        if node is not None:
-            found.add(at, incoming.of(node), place)
-    return found.columns()
+    nodes = [handles[name] for name in names if name in handles]
+    counts, parents, edges = incoming.flat(nodes)
+    # In C, as far as it goes: hundreds of thousands.
+    into = _Into(
+        np.fromiter(map(place.__getitem__, nodes), np.int64, len(nodes)),
+        np.fromiter(counts, np.int64, len(nodes)),
+        np.fromiter(map(place.__getitem__, parents), np.int64, len(parents)),
+        edges,
+    )
+    return _Patterns(names, events).columns(into)
+
+
+@dataclass(frozen=True, slots=True)
+class _Into:
+    """Edges by child: those of each one after another, `count` of them."""
+
+    child: Ints
+    count: Ints
+    parent: Ints
+    edges: Sequence[Derivation]
+
+    def by_parent(self) -> "_Into":
+        """Return the edges of each child sorted by parent."""
+        order = np.lexsort((self.parent, np.repeat(np.arange(len(self.count)), self.count)))
+        edges = list(map(self.edges.__getitem__, order.tolist()))
+        return _Into(self.child, self.count, self.parent[order], edges)
 
 
 @dataclass(slots=True)
 class _Patterns:
-    """Children by how they were made: of hundreds of thousands most are made alike.
+    """Ways in which children were made: of hundreds of thousands most are made alike.
 
-    Edges have no ends, and are one object wherever their content is the same. For each child its
-    place, its pattern and, one after another, the places of its parents by name.
+    Edges have no ends, and are one object wherever their content is the same.
     """
 
     names: Sequence[str]
     events: Events
-    children: list[int] = field(default_factory=list)
-    patterns: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
     rows: list[_Row] = field(default_factory=list)  # of all patterns, one after another
     sizes: list[tuple[int, int, int]] = field(default_factory=list)  # edges, rows, explanations
     known: dict[tuple[int, ...], int] = field(default_factory=dict)
 
-    def add(
-        self, child: int, edges: Sequence[tuple[Node, Derivation]], place: Mapping[Node, int]
-    ) -> None:
-        """Take a child with all edges into it."""
-        ends = [(place[parent], edge) for parent, edge in edges]
-        if len(ends) > 1:
-            ends.sort(key=itemgetter(0))
-        self.parents += [at for at, _ in ends]
-        alike = tuple([id(edge) for _, edge in ends])
+    def columns(self, given: _Into) -> Columns:
+        """Return a row for each share of each child."""
+        into = given.by_parent()
+        pattern = self._of_all(into)
+        edges, rows, explanations = np.array(self.sizes, np.int64).reshape(-1, 3).T
+        times = rows[pattern]
+        at = spans((np.cumsum(rows) - rows)[pattern], times)
+        parent, explanation = (np.array([row[n] for row in self.rows], np.int64) for n in (0, 1))
+        return _columns(
+            self.names,
+            into.parent[np.repeat(_before(edges[pattern]), times) + parent[at]],
+            np.repeat(into.child, times),
+            np.repeat(_before(explanations[pattern]), times) + explanation[at],
+            self.rows,
+            at,
+        )
+
+    def _of_all(self, into: _Into) -> Ints:
+        """Return the pattern of each child: of those with one edge, each kind of edge once."""
+        starts = _before(into.count)
+        content = np.fromiter(map(id, into.edges), np.int64, len(into.edges))
+        _, first, kind = np.unique(content, return_index=True, return_inverse=True)
+        plain = np.array([into.edges[at].event is None for at in first.tolist()], np.bool_)
+        alone = np.flatnonzero(into.count == 1)
+        alone = alone[plain[kind[starts[alone]]]]
+        found = np.full(len(into.child), -1, np.int64)
+        _, first, kind = np.unique(kind[starts[alone]], return_index=True, return_inverse=True)
+        examples = alone[first].tolist()
+        learnt = [self._of(into, child, int(starts[child])) for child in examples]
+        found[alone] = np.array(learnt, np.int64)[kind]
+        for child in np.flatnonzero(found < 0).tolist():
+            found[child] = self._of(into, child, int(starts[child]))
+        return found
+
+    def _of(self, into: _Into, child: int, start: int) -> int:
+        """Return the pattern of one child."""
+        stop = start + int(into.count[child])
+        edges = into.edges[start:stop]
+        alike = tuple(map(id, edges))
         pattern = self.known.get(alike)
         if pattern is None:
-            pattern = self._learn(child, ends)
-            if not any(edge.event for _, edge in ends):  # a merge explains its own child only
+            ends = list(zip(into.parent[start:stop].tolist(), edges, strict=True))
+            pattern = self._learn(int(into.child[child]), ends)
+            if not any(edge.event for edge in edges):  # a merge explains its own child only
                 self.known[alike] = pattern
-        self.children.append(child)
-        self.patterns.append(pattern)
+        return pattern
 
     def _learn(self, child: int, ends: Sequence[tuple[int, Derivation]]) -> int:
         merged = any(edge.event for _, edge in ends)
@@ -171,23 +216,6 @@ class _Patterns:
             self.rows.append(_row(share, order[share.parent], number))
         self.sizes.append((len(ends), len(found), len(explanations)))
         return len(self.sizes) - 1
-
-    def columns(self) -> Columns:
-        """Return a row for each share of each child."""
-        pattern = np.array(self.patterns, np.int64)
-        edges, rows, explanations = np.array(self.sizes, np.int64).reshape(-1, 3).T
-        times = rows[pattern]
-        at = spans((np.cumsum(rows) - rows)[pattern], times)
-        parent, explanation = (np.array([row[n] for row in self.rows], np.int64) for n in (0, 1))
-        parents = np.array(self.parents, np.int64)
-        return _columns(
-            self.names,
-            parents[np.repeat(_before(edges[pattern]), times) + parent[at]],
-            np.repeat(np.array(self.children, np.int64), times),
-            np.repeat(_before(explanations[pattern]), times) + explanation[at],
-            self.rows,
-            at,
-        )
 
 
 def _before(counts: Ints) -> Ints:

@@ -100,8 +100,8 @@ def read_columns(
 ) -> Columns:
     """Return the shares of all edges into the revisions of `handles`; `others` get a place."""
     incoming.load(handles.values())
-    inside = set(handles.values())
-    above = {p for node in handles.values() for p, _ in incoming.of(node) if p not in inside}
+    _, parents, _ = incoming.flat(handles.values())
+    above = set(parents).difference(handles.values())
     names = store.names(above) if above else {}
     return of_edges(incoming, handles, names, partial(_events, store), others)
 

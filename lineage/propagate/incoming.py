@@ -1,6 +1,8 @@
 """The edges into nodes, read in bulk, each once, and kept for all that asks for them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import TypeVar
 
 from lineage.domain.derivation import Derivation, Status
@@ -10,6 +12,7 @@ RANKS = (
     Status.CORROBORATED, Status.MEASURED, Status.DECLARED, Status.POSSIBLE, Status.CONTRADICTED,
 )  # fmt: skip
 _BATCH = 20_000
+_FIRST, _SECOND = itemgetter(0), itemgetter(1)
 T = TypeVar("T")
 
 
@@ -51,6 +54,15 @@ class Incoming:
     def of(self, node: Node) -> list[tuple[Node, Derivation]]:
         """Return `(parent, edge)` of a loaded node."""
         return self._into[node]
+
+    def flat(self, nodes: Iterable[Node]) -> tuple[list[int], list[Node], list[Derivation]]:
+        """Return how many edges lead into each loaded node, and their parents and contents.
+
+        These stand one after another, those of each node together.
+        """
+        into = list(map(self._into.__getitem__, nodes))
+        pairs = list(chain.from_iterable(into))
+        return list(map(len, into)), list(map(_FIRST, pairs)), list(map(_SECOND, pairs))
 
     def edge(self, parent: Node, child: Node) -> Derivation | None:
         """Return one edge into a loaded node."""

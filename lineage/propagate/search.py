@@ -5,7 +5,7 @@ from enum import IntEnum
 from itertools import islice
 from typing import NamedTuple
 
-from lineage.graph.store import Brief, Node, Store
+from lineage.graph.store import Below, Brief, Node, Store
 from lineage.propagate.incoming import Incoming, batches
 
 _BATCH = 20_000
@@ -78,7 +78,11 @@ class Adjacency:
         """Read the names and the edges of those nodes of `frontier` that were not read yet."""
         new = [node for node in frontier if node not in self._out]
         for batch in batches(new, _BATCH):
-            self._out |= self._above(batch) if self._upwards else self._below(batch)
+            if self._upwards:
+                self._out |= self._above(batch)
+            else:
+                for part in self._store.below(batch):
+                    self._out |= self._below(part)
             self._name([node for node in batch if node not in self._names])
 
     def _name(self, nodes: Sequence[Node]) -> None:
@@ -94,28 +98,23 @@ class Adjacency:
         rank = self.incoming.rank
         return {node: [(p, rank(edge)) for p, edge in self.incoming.of(node)] for node in batch}
 
-    def _below(self, batch: Sequence[Node]) -> dict[Node, list[tuple[Node, int]]]:
-        out: dict[Node, list[tuple[Node, int]]] = {node: [] for node in batch}
+    def _below(self, part: Below) -> dict[Node, list[tuple[Node, int]]]:
+        out: dict[Node, list[tuple[Node, int]]] = {node: [] for node in part.asked}
         into, rank = self.incoming.of, self.incoming.rank
-        done: set[Node] = set()
-        for part in self._store.below(batch):
-            self._names |= part.names
-            self._briefs |= part.briefs
-            children = self.incoming.take(part.edges) - done
-            done |= children
-            for child in children:
-                for parent, edge in into(child):
-                    if parent in out:
-                        out[parent].append((child, rank(edge)))
+        self._names |= part.names
+        self._briefs |= part.briefs
+        for child in self.incoming.take(part.edges):
+            for parent, edge in into(child):
+                if parent in out:
+                    out[parent].append((child, rank(edge)))
         return out
 
     def spread(self, roots: Iterable[Node]) -> None:
-        """Read all that can be reached from any of `roots`, level by level for all at once."""
-        frontier = list(dict.fromkeys(roots))
-        while frontier:
-            self.load(frontier)
-            reached = dict.fromkeys(t for node in frontier for t, _ in self._out[node])
-            frontier = [node for node in reached if node not in self._out]
+        """Read all that can be reached from any of `roots`, for all at once."""
+        starts = list(dict.fromkeys(roots))
+        for part in self._store.below(starts, deep=True):
+            self._out |= self._below(part)
+        self._name([node for node in starts if node not in self._names])
 
     def out(self, node: Node) -> list[tuple[Node, int]]:
         """Return `(neighbour, rank)` of a loaded node."""

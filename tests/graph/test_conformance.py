@@ -363,8 +363,11 @@ def test_edges_by_handle_say_what_edges_by_name_say(store: Store) -> None:
     assert all(edge.parent == edge.child == "" for _, _, edge in found)
     assert store.edges_to([handles[a]]) == store.edges_to([]) == []
 
-    def ends(frontier: list[str]) -> set[tuple[str, str, Relation]]:
-        below = list(store.below([handles[name] for name in frontier]))
+    def ends(frontier: list[str], *, deep: bool = False) -> set[tuple[str, str, Relation]]:
+        below = list(store.below([handles[name] for name in frontier], deep=deep))
+        asked = [names[node] for part in below for node in part.asked]
+        assert len(asked) == len(set(asked))
+        assert set(asked).issuperset(frontier)
         edges = [edge for part in below for edge in part.edges]
         told = {node: name for part in below for node, name in part.names.items()}
         assert told == {node: names[node] for _, node, _ in edges}
@@ -377,7 +380,9 @@ def test_edges_by_handle_say_what_edges_by_name_say(store: Store) -> None:
     for frontier in ([a], [b], [a, b, c, d]):
         children = {child for parent, child, _ in into if parent in frontier}
         assert ends(frontier) == {edge for edge in into if edge[1] in children}
-    assert ends([]) == set()
+    assert ends([]) == ends([], deep=True) == set()
+    assert ends([b], deep=True) == into  # all of them lead into c, which is below b, or into d
+    assert ends([d], deep=True) == set()
 
 
 def test_ids_of_repos_and_present_ids_go_through_aliases(store: Store) -> None:

@@ -19,7 +19,7 @@ from neo4j.exceptions import (
 )
 
 from lineage.domain.errors import StoreError, StoreUnavailableError
-from lineage.graph.base import BaseStore, parts, sliced
+from lineage.graph.base import BaseStore, Wave, sliced
 from lineage.graph.neo4j.importing import Import
 from lineage.graph.neo4j.schema import MIGRATIONS, prepare
 from lineage.graph.neo4j.statements import Runner
@@ -157,19 +157,26 @@ class Neo4jStore(BaseStore):
             middle = len(batch) // 2
             return self._batch(batch[:middle], work) + self._batch(batch[middle:], work)
 
-    def below(self, frontier: Sequence[Node]) -> Iterator[Below]:
-        """Yield what lies one edge below `frontier`; the next parts are read meanwhile."""
-        # As much for each session: the last part leaves the others idle.
-        turns = -(-len(frontier) // (self.walk_batch * _AHEAD))
-        size = max(_LEAST, -(-len(frontier) // max(1, turns * _AHEAD)))
+    def below(self, frontier: Sequence[Node], *, deep: bool = False) -> Iterator[Below]:
+        """Yield what lies one edge below `frontier`, or all below; the next is read meanwhile."""
+        wave = Wave(frontier)
         found: deque[Future[Below]] = deque()
         with ThreadPoolExecutor(_AHEAD) as pool:
-            for part in parts(frontier, size):
-                found.append(pool.submit(self._below, part))
-                if len(found) > _AHEAD:
-                    yield found.popleft().result()
+
+            def ask() -> None:
+                while len(found) <= _AHEAD and (len(wave) >= _LEAST or (wave and not found)):
+                    # As much for each session: the last part leaves the others idle.
+                    turns = -(-len(wave) // (self.walk_batch * _AHEAD))
+                    size = max(_LEAST, -(-len(wave) // (turns * _AHEAD)))
+                    found.append(pool.submit(self._below, wave.take(size)))
+
+            ask()
             while found:
-                yield found.popleft().result()
+                part = found.popleft().result()
+                if deep:
+                    wave.spread(part)
+                ask()
+                yield part
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
         with self._explained(), self._session(neo4j.READ_ACCESS) as session:

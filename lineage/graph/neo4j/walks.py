@@ -66,7 +66,7 @@ class Walks(Statements):
         names = {key: name for key, name in zip(edges[1], ids, strict=True) if name}
         known = dict(zip(edges[1], bodies, strict=True))
         briefs = {key: codec.load_brief(body) for key, body in known.items() if body}
-        return Below(self._contents([edges]), names, briefs)
+        return Below(frontier, self._contents([edges]), names, briefs)
 
     def edges_to(self, frontier: Sequence[Node]) -> list[tuple[Node, Node, Derivation]]:
         """Return `(parent, child, edge)` of all edges into `frontier`, ends left empty."""

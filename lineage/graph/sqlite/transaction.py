@@ -293,6 +293,7 @@ class SqliteTransaction(Tensors):
         sql = "SELECT n.key, n.id, " + _BRIEF + "FROM json_each(?) f"
         rows = self._all(sql + " CROSS JOIN node n ON n.key = f.value", children)
         return Below(
+            frontier,
             self._edges_to(children),
             {key: name for key, name, _ in rows},
             {key: codec.load_brief(body) for key, _, body in rows if body is not None},
