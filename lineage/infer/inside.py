@@ -28,6 +28,9 @@ EXACT = 0.9
 LEAST = 0.02
 """Scale below which an adapter is as good as absent: models alone then explain as much."""
 
+IDLE = 0.002
+"""Weight below which a model is none of those that were summed."""
+
 MOST_MODELS = 4
 
 MOST_PLAIN = 2
@@ -209,6 +212,9 @@ def _explain(
         sets += [f.rows for f in fits if size]
     for chosen in sets:
         held = replay_with(family, child, chosen, placed, space.picked)
+        needed = tuple(r for r, w in zip(chosen, held.weights, strict=True) if abs(w) >= IDLE)
+        if needed and needed != chosen:
+            held = replay_with(family, child, needed, placed, space.picked)
         if held.share >= EXACT and min(abs(s) for s in held.scales) >= LEAST:
             return held
     return None

@@ -239,8 +239,12 @@ def made_exactly(space: Space, search: Search, adapters: Library) -> Found:
         return held_link(family, child, held)
     sums = find_sums(space, child, rows)
     share = max((r.share for r in sums.found), default=0.0) if sums else 0.0
-    if held:  # a source that holds an adapter less that adapter is the source without it
-        return sums if share >= min(held.share, SURE) else held_link(family, child, held)
+    if held:
+        # A source that holds an adapter less that adapter is the source without it; and what holds
+        # an adapter less its base is the adapter.
+        parts, enough = len(held.rows) + len(held.adapters), min(held.share, SURE)
+        plainer = sums and any(r.share >= enough and len(r.rows) <= parts for r in sums.found)
+        return sums if plainer else held_link(family, child, held)
     if sums and share >= SURE:
         return sums
     swapped = nearswap_link(space, child, rows)

@@ -25,6 +25,7 @@ from scripts.zoo.truth import Truth
 from scripts.zoo.wild import families as wild
 
 _PRETRAIN = {"small": 60, "full": 120}
+_BRIEF = 2  # windows a step, in zoos that tests build: it is steps that move weights
 _BY_ARCHITECTURE = {"foreign": foreign.FAMILIES, "wild": wild.FAMILIES}
 
 
@@ -51,7 +52,7 @@ def build_zoo(
                     family(zoo)
             return zoo.finish()
         tokenizer = train.train_tokenizer(VOCABULARY)
-        llamas = Breeder(zoo, LLAMA, tokenizer)
+        llamas = Breeder(zoo, LLAMA, tokenizer, batch=6 if size == "full" else _BRIEF)
         if size == "small":
             _small(zoo, llamas)
         elif size == "kinds":

@@ -61,11 +61,15 @@ GPT2 = Species("gpt2", ("c_attn", "c_fc"))
 
 @dataclass
 class Breeder:
-    """Trains models of one species in a nursery; keeps the tokenizer and encoded corpora."""
+    """Trains models of one species in a nursery; keeps the tokenizer and encoded corpora.
+
+    `batch` windows of text go into each step of a tune or adapter.
+    """
 
     zoo: Nursery
     species: Species
     tokenizer: Any
+    batch: int = 6
 
     def __post_init__(self) -> None:
         self._tokens: dict[str, torch.Tensor] = {}
@@ -176,7 +180,9 @@ class Breeder:
 
     def _train(self, model: Any, domain: str, steps: int, rate: float) -> None:
         tokens = self._corpus(domain)
-        train.train_causal(model, tokens, steps=steps, rate=rate, seed=self.zoo.draw(), batch=6)
+        train.train_causal(
+            model, tokens, steps=steps, rate=rate, seed=self.zoo.draw(), batch=self.batch
+        )
 
     def _corpus(self, domain: str) -> torch.Tensor:
         if domain not in self._tokens:

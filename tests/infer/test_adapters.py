@@ -12,7 +12,7 @@ from lineage.weights.reader import LowRank
 from lineage.weights.roles import UNKNOWN
 from tests.fingerprint.memory_reader import MemoryReader
 from tests.infer.families import subject
-from tests.infer.litter import Model, make_base, tune
+from tests.infer.litter import Model, combine, make_base, tune
 
 Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
 TARGETS = [f"layers.{i}.{n}.weight" for i in range(2) for n in ("q", "v", "up")]
@@ -172,6 +172,31 @@ def test_a_sum_is_of_its_sources_and_not_of_one_that_holds_an_adapter_less_that(
     subjects += [subject(n, model_print(w), 1 + d) for d, (n, w) in enumerate(models.items())]
     found = {d.parent: d.coefficient for d in scan(subjects).derivations if d.child == "org/half"}
     assert found == {"org/chat": 0.5, "org/other": 0.5}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
+def test_an_adapter_is_not_said_to_be_a_model_that_holds_it_less_its_base(
+    dtype: torch.dtype,
+) -> None:
+    base = make_base(31, layers=2, dtype=dtype)
+    one, two = tune(base, 32), tune(base, 33)
+    adapter = {n: (down, 0.15 * up) for n, (down, up) in factors(base, 34).items()}
+    models = {
+        "base": base,
+        "one": one,
+        "two": two,
+        "holder": merged(base, adapter, 1.0),
+        "child": combine("linear", base, [one, merged(two, adapter, 1.0)], (0.4, 0.6)),
+    }
+    subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(models.items())]
+    subjects.append(subject("adapter", adapter_print(adapter), 2))
+    found = [d for d in scan(subjects).derivations if d.child == "org/child"]
+    weights = {d.parent[4:]: d.coefficient for d in found}
+    assert weights == {
+        "one": pytest.approx(0.4, abs=0.01),
+        "two": pytest.approx(0.6, abs=0.01),
+        "adapter": pytest.approx(0.6, abs=0.02),
+    }
 
 
 def test_an_adapter_that_is_like_a_difference_on_the_whole_was_not_extracted_from_it() -> None:
