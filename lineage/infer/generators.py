@@ -149,10 +149,16 @@ def _beside(
     chosen: int, doubtful: list[tuple[float, int]], parents: Mapping[int, Sequence[int]]
 ) -> tuple[int, ...]:
     """Return the nearest of the doubtful candidates that the chosen one does not descend from."""
-    above, queue = {chosen}, [chosen]
+    line = {chosen, *above(chosen, parents)}
+    return tuple(row for _, row in sorted(doubtful) if row not in line)[:MOST_OPEN]
+
+
+def above(row: int, parents: Mapping[int, Sequence[int]]) -> set[int]:
+    """Return what a row descends from by `parents`."""
+    found: set[int] = set()
+    queue = [row]
     while queue:
-        for row in parents.get(queue.pop(), ()):
-            if row not in above:
-                above.add(row)
-                queue.append(row)
-    return tuple(row for _, row in sorted(doubtful) if row not in above)[:MOST_OPEN]
+        fresh = set(parents.get(queue.pop(), ())) - found
+        found |= fresh
+        queue += fresh
+    return found

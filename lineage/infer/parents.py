@@ -11,7 +11,7 @@ from lineage.domain.methods import RANDOM
 from lineage.infer.coarse import nearest_on_grid, on_grid, pruned_link
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
-from lineage.infer.generators import Generators, trained_from
+from lineage.infer.generators import Generators, above, trained_from
 from lineage.infer.grain import Grain
 from lineage.infer.inside import find_inside
 from lineage.infer.library import Library
@@ -42,8 +42,9 @@ CAST = 0.995
 MOST_OF_IT = 0.5
 """Dose from which on one source is more than all others, which change it."""
 
-HARDLY = 0.1
-"""Dose up to which sources beside it may be what training on like data has in common."""
+HARDLY, IN_LINE = 0.1, 0.2
+"""Dose up to which sources beside it may be what training on like data has in common; and up to
+which those that it was itself trained from may be, whose changes it holds."""
 
 PRUNED = 0.02
 """Least share of values that pruning sets to zero."""
@@ -261,14 +262,14 @@ def _settled(space: Space, search: Search, found: Found, state: State) -> Explan
     child = search.child
     if isinstance(found, Sums):
         return sum_link(space.family, child, found.best_first(state.merged))
-    if found is not None and not trained_rather(space.family, child, found, state.untouched):
+    if found is not None and not trained_rather(space.family, child, found, state):
         return found
     kept = state.untouched.kept(child, search.rows)
     found_by = trained_from(space, child, kept.left, state.parents, state.generators)
     return finetune_link(space.family, child, found_by, kept.of(found_by.parent))
 
 
-def trained_rather(family: Family, child: int, found: Explanation, untouched: Untouched) -> bool:
+def trained_rather(family: Family, child: int, found: Explanation, state: State) -> bool:
     """Tell whether a merge by random dropping rather is one model that was trained on.
 
     Where it is blurred and most of it is one source: with hardly anything of any other, or where
@@ -287,9 +288,12 @@ def trained_rather(family: Family, child: int, found: Explanation, untouched: Un
     most = max(shares, key=lambda r: shares[r], default=child)
     if shares.get(most, 0.0) < MOST_OF_IT:
         return False
-    if all(abs(share) <= HARDLY for row, share in shares.items() if row != most):
+    line = above(most, state.parents)
+    rest = [(abs(share), IN_LINE if r in line else HARDLY) for r, share in shares.items()
+            if r != most]  # fmt: skip
+    if all(share <= little for share, little in rest):
         return True
-    kept = untouched.kept(child, _rows_of(family, found))
+    kept = state.untouched.kept(child, _rows_of(family, found))
     against = [n for n, row in enumerate(kept.rows) if row not in kept.left]
     votes = kept.votes[kept.rows.index(most), against]
     return most in kept.left and bool((votes >= DECISIVE).any())

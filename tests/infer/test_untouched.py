@@ -5,7 +5,7 @@ import torch
 from lineage.domain.derivation import EvidenceKind, Relation
 from lineage.infer.family import stack
 from lineage.infer.links import Explanation, Parent
-from lineage.infer.parents import trained_rather
+from lineage.infer.parents import State, trained_rather
 from lineage.infer.scan import scan
 from lineage.infer.untouched import Untouched
 from lineage.infer.views import open_view
@@ -80,11 +80,16 @@ def test_rows_left_alone_tell_training_from_values_dropped_at_random() -> None:
             detail={"doses": {"org/one": [dose, 0.8, 1.0], "org/two": [other, 0.0, 0.4]}},
         )
 
-    untouched = Untouched(family)
-    assert trained_rather(family, 3, blurred("dare_linear", 0.9), untouched)
-    assert not trained_rather(family, 3, blurred("ties", 0.9), untouched)
-    assert not trained_rather(family, 3, blurred("dare_linear", 0.4), untouched)
-    assert not trained_rather(family, 2, blurred("dare_linear", 0.9), untouched)
-    assert trained_rather(family, 2, blurred("dare_linear", 0.9, 0.05), untouched)
-    assert not trained_rather(family, 2, blurred("ties", 0.9, 0.05), untouched)
-    assert not trained_rather(family, 2, blurred("dare_linear", 0.4, 0.05), untouched)
+    state = State(Untouched(family))
+    assert trained_rather(family, 3, blurred("dare_linear", 0.9), state)
+    assert not trained_rather(family, 3, blurred("ties", 0.9), state)
+    assert not trained_rather(family, 3, blurred("dare_linear", 0.4), state)
+    assert not trained_rather(family, 2, blurred("dare_linear", 0.9), state)
+    assert trained_rather(family, 2, blurred("dare_linear", 0.9, 0.05), state)
+    assert not trained_rather(family, 2, blurred("ties", 0.9, 0.05), state)
+    assert not trained_rather(family, 2, blurred("dare_linear", 0.4, 0.05), state)
+    # What its source was trained from may show beside it: the source holds that as well.
+    assert not trained_rather(family, 2, blurred("dare_linear", 0.9, 0.15), state)
+    state.parents[1] = [2]
+    assert trained_rather(family, 2, blurred("dare_linear", 0.9, 0.15), state)
+    assert not trained_rather(family, 2, blurred("dare_linear", 0.9, 0.3), state)
