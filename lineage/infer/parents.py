@@ -12,7 +12,7 @@ from lineage.infer.coarse import nearest_on_grid, on_grid, pruned_link
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
 from lineage.infer.generators import Generators, above, trained_from
-from lineage.infer.grain import Grain
+from lineage.infer.grain import Grain, round_to
 from lineage.infer.inside import find_inside
 from lineage.infer.library import Library
 from lineage.infer.links import Explanation
@@ -45,6 +45,10 @@ MOST_OF_IT = 0.5
 HARDLY, IN_LINE = 0.1, 0.2
 """Dose up to which sources beside it may be what training on like data has in common; and up to
 which those that it was itself trained from may be, whose changes it holds."""
+
+DROPPED = 0.5
+"""Share of the values that are not a source's, at least, that are the base's where those of the
+source were dropped (.87 of an SCE); of light training .02 were."""
 
 PRUNED = 0.02
 """Least share of values that pruning sets to zero."""
@@ -274,7 +278,8 @@ def trained_rather(family: Family, child: int, found: Explanation, state: State)
 
     Where it is blurred and most of it is one source: with hardly anything of any other, or where
     the child has its rows to the last bit where others of those it is said to be made from had
-    changed them: what all are dropped into would have changed some values of each row.
+    changed them: what all are dropped into would have changed some values of each row. Never where
+    what is not that source's is mostly the base's, to the last bit: training goes on from values.
     """
     doses = found.detail.get("doses")
     if found.method not in RANDOM or found.score >= SURE or not isinstance(doses, dict):
@@ -286,7 +291,8 @@ def trained_rather(family: Family, child: int, found: Explanation, state: State)
         if i in rows and isinstance(v, list) and isinstance(v[0], float)
     }
     most = max(shares, key=lambda r: shares[r], default=child)
-    if shares.get(most, 0.0) < MOST_OF_IT:
+    base = rows.get(found.base or "")
+    if shares.get(most, 0.0) < MOST_OF_IT or _dropped(family, child, base, most):
         return False
     line = above(most, state.parents)
     rest = [(abs(share), IN_LINE if r in line else HARDLY) for r, share in shares.items()
@@ -297,3 +303,14 @@ def trained_rather(family: Family, child: int, found: Explanation, state: State)
     against = [n for n, row in enumerate(kept.rows) if row not in kept.left]
     votes = kept.votes[kept.rows.index(most), against]
     return most in kept.left and bool((votes >= DECISIVE).any())
+
+
+def _dropped(family: Family, child: int, base: int | None, source: int) -> bool:
+    """Tell whether most values of a child that are not a source's are the base's."""
+    if base is None:
+        return False
+    grain, both = family.views[child].grain, family.shared(child, base, source)
+    ours = family.values[child][both]
+    its, old = (round_to(family.values[row][both], grain) for row in (source, base))
+    others = its != ours
+    return bool(others.any()) and float((old == ours)[others].float().mean()) >= DROPPED

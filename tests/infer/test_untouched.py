@@ -93,3 +93,30 @@ def test_rows_left_alone_tell_training_from_values_dropped_at_random() -> None:
     state.parents[1] = [2]
     assert trained_rather(family, 2, blurred("dare_linear", 0.9, 0.15), state)
     assert not trained_rather(family, 2, blurred("dare_linear", 0.9, 0.3), state)
+
+
+def test_values_of_the_base_between_those_of_one_source_are_a_merge() -> None:
+    models = _family()
+    one, root = models["one"], models["root"]
+    coins = {
+        n: torch.rand(w.shape, generator=torch.Generator().manual_seed(5)) for n, w in one.items()
+    }
+    kept = {n: torch.where(coins[n] < 0.7, w, root[n]) for n, w in one.items()}
+    models = {"root": root, "one": one, "two": models["two"], "kept": kept}
+    family = stack(
+        [open_view(subject(n, model_print(w), d)) for d, (n, w) in enumerate(models.items())]
+    )
+    found = Explanation(
+        child="org/kept",
+        relation=Relation.MERGE,
+        parents=[Parent("org/root"), Parent("org/one", 0.7), Parent("org/two", 0.01)],
+        kind=EvidenceKind.REPLAY,
+        score=0.92,
+        p_value=0.0,
+        method="della",
+        base="org/root",
+        detail={"doses": {"org/one": [0.7, 0.6, 0.8], "org/two": [0.01, 0.0, 0.02]}},
+    )
+    assert not trained_rather(family, 3, found, State(Untouched(family)))
+    found.base = None  # without the base nothing else speaks against training
+    assert trained_rather(family, 3, found, State(Untouched(family)))
