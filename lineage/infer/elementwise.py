@@ -14,7 +14,7 @@ import torch
 from lineage.infer.gifts import given, seen_on, share_by_chance
 from lineage.infer.grain import Grain
 from lineage.infer.mixture import RULES, Mixture, Rule
-from lineage.infer.scene import Scene, likely_bases, make_scene
+from lineage.infer.scene import Scene, inputs_of, likely_bases, make_scene
 from lineage.infer.sourcesearch import (
     DONE,
     ENOUGH,
@@ -139,7 +139,7 @@ def _trained(space: Space, child: int, found: Elementwise) -> bool:
     """
     if len(found.rows) != 1 or abs(float(found.mixture.scale.median()) - 1) > AS_IT_IS:
         return False
-    cast, ours = space.casts[space.family.views[child].grain], space.values[child]
+    cast, ours = space.casts[inputs_of(space, child, found.base)], space.values[child]
     others = space.shared(child, found.base, *found.rows) & (cast[found.rows[0]] != ours)
     return float((cast[found.base] == ours)[others].float().mean()) < MOST_OF_THEM
 

@@ -121,7 +121,7 @@ def _coarser(space: Space, child: int) -> list[Grain]:
     return [g for g in (Grain.BF16, Grain.F16) if g in space.casts]
 
 
-def _inputs(space: Space, child: int, base: int) -> Grain:
+def inputs_of(space: Space, child: int, base: int) -> Grain:
     """Return the type that models were cast to before a merge: what it kept of its base tells.
 
     mergekit's arcee fusion casts to its type and gives float32, as its mask is of that.
@@ -145,7 +145,7 @@ def make_scene(space: Space, child: int, base: int, limit: int | None = None) ->
     if grain is Grain.QUANT:
         return None
     index = space.shared(child, base).nonzero().squeeze(1)
-    inputs = _inputs(space, child, base)
+    inputs = inputs_of(space, child, base)
     target, origin = space.values[child][index], space.casts[inputs][base][index]
     moved = target != origin
     if not len(index) or float(moved.float().mean()) < LEAST:

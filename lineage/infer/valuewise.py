@@ -40,11 +40,14 @@ def elementwise_method(
         "scale": [round(s, 4) for s in scales],
         "survivors": shape,
     }
+    alone = len(scales) == 1 and abs(scales[0] - 1) < ONE
+    if alone and shape != "large":  # the mean of one is that one; what is trimmed is TIES
+        return "arcee_fusion", named, scales
     if rule.mean:
         weights = mixture.weight[0].mean(1)
         weights = weights / weights.sum()
         return _mean_method(found, shape, scales), named, [float(w) for w in weights]
-    if len(scales) == 1 and abs(scales[0] - 1) < ONE:  # what drops at random makes up for it
+    if alone:  # what drops at random makes up for it
         return "arcee_fusion", named, scales
     rescaled = shape in ("random", "ranked")
     if rescaled:

@@ -95,6 +95,24 @@ def test_both_sources_of_sce_are_found_where_it_gives_next_to_nothing_to_one(top
     assert {d.method for d in found} == {"sce"}
 
 
+def test_a_fusion_of_a_float32_base_in_the_type_of_its_source_is_no_training() -> None:
+    models = family(31, torch.float32)
+    source = {n: w.to(torch.bfloat16) for n, w in tune(models["base"], 60, 5e-3).items()}
+    old = {n: w.to(torch.bfloat16) for n, w in models["tune0"].items()}
+    # Subtracted in the coarse type, added up in the fine one.
+    change = {n: (w - old[n]).float() for n, w in source.items()}
+    models["source"] = source
+    draw = torch.Generator().manual_seed(4)
+    weight = {n: c.abs() * torch.rand(c.shape, generator=draw) for n, c in change.items()}
+    models["merge"] = {
+        n: old[n].float() + torch.where(weight[n] > weight[n].quantile(0.6), c, 0.0)
+        for n, c in change.items()
+    }
+    found = [d for d in scan(subjects(models)).derivations if d.child == "org/merge"]
+    assert {d.parent[4:] for d in found} == {"tune0", "source"}
+    assert {d.method for d in found} == {"arcee_fusion"}
+
+
 def test_sce_is_not_taken_for_its_heavy_source_with_a_little_of_others_added() -> None:
     models = family(21, count=3)
     models["heavy"] = tune(models["base"], 50, 2e-3)
