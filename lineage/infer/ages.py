@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import torch
 
+from lineage.domain.closure import closure
 from lineage.domain.derivation import Relation
 from lineage.infer.descent import inheritance
 from lineage.infer.family import Family, stack
@@ -156,23 +157,15 @@ def _made(
 def _without_cycles(made: Sequence[Made], family: Family) -> dict[int, Made]:
     """Return those explanations that can all be true, the surest first."""
     kept: dict[int, Made] = {}
+
+    def sources(child: int) -> Sequence[int]:
+        return kept[child].sources if child in kept else ()
+
     for one in sorted(made, key=lambda m: (-m.share, len(m.sources), m.child)):
         claimed = any(claims_parent(family.views[s], family.views[one.child]) for s in one.sources)
-        if not claimed and one.child not in _origins(one.sources, kept):
+        if not claimed and one.child not in closure(one.sources, sources):
             kept[one.child] = one
     return kept
-
-
-def _origins(start: Sequence[int], made: Mapping[int, Made]) -> set[int]:
-    """Return `start` and all that those are made from."""
-    seen, todo = set(start), list(start)
-    while todo:
-        one = made.get(todo.pop())
-        for source in one.sources if one else ():
-            if source not in seen:
-                seen.add(source)
-                todo.append(source)
-    return seen
 
 
 def _root(space: Space, rows: Sequence[int], made: Sequence[Made]) -> int:
@@ -215,23 +208,15 @@ def _trained_on(
     for other in near[:3]:
         if total[row, other] >= total[row, root]:
             break
-        if row in _all_before(other, before) or not may_precede(views[other], views[row]):
+        if row in closure([other], lambda r: before.get(r, ())) or not may_precede(
+            views[other], views[row]
+        ):
             continue
         if other not in before and total[root, other] >= total[root, row]:
             continue
         if inheritance(space, row, other, root).holds:
             return other
     return None
-
-
-def _all_before(start: int, before: Mapping[int, set[int]]) -> set[int]:
-    seen, todo = {start}, [start]
-    while todo:
-        for source in before.get(todo.pop(), ()):
-            if source not in seen:
-                seen.add(source)
-                todo.append(source)
-    return seen
 
 
 def _topological(key: Mapping[int, _Key], before: Mapping[int, set[int]]) -> list[int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lineage.domain.closure import closure
 from lineage.domain.derivation import Alternative, EvidenceKind, Relation
 from lineage.infer.chance import p_of_share
 from lineage.infer.links import Explanation, Parent
@@ -138,9 +139,8 @@ def _by_merges(
     if not any(found[n].whole for n in ranked):
         return None
     base_view, link = views[ranked[0]], found[ranked[0]].link
-    if any(
-        claims_parent(adapter, views[n]) for n in _ancestors(base_view.id, above) & views.keys()
-    ):
+    line = closure([base_view.id], lambda name: above.get(name, ())) - {base_view.id}
+    if any(claims_parent(adapter, views[n]) for n in line & views.keys()):
         return None
     return Explanation(
         child=adapter.id,
@@ -158,12 +158,3 @@ def _by_merges(
 
 def _age(view: View) -> tuple[bool, float, str]:
     return view.time is None, view.time or 0.0, view.id
-
-
-def _ancestors(name: str, above: Mapping[str, Collection[str]]) -> set[str]:
-    seen, queue = {name}, [name]
-    while queue:
-        fresh = set(above.get(queue.pop(), ())) - seen
-        seen |= fresh
-        queue += fresh
-    return seen - {name}

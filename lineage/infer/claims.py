@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from lineage.domain.claim import Claim
+from lineage.domain.closure import closure
 from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation
 from lineage.domain.ids import split_revision_id
 from lineage.infer.links import TOOL, Explanation
@@ -242,15 +243,11 @@ class Judge:
         return None
 
     def _ancestors(self, start: str) -> set[str]:
-        seen, stack = {start}, [start]
-        while stack:
-            for link in self._links.get(stack.pop(), ()):
-                for parent in link.parents:
-                    for equal in self._near.get(parent.id, {parent.id}):
-                        if equal not in seen:
-                            seen.add(equal)
-                            stack.append(equal)
-        return seen - {start}
+        def above(name: str) -> list[str]:
+            found = (p.id for link in self._links.get(name, ()) for p in link.parents)
+            return [equal for parent in found for equal in self._near.get(parent, {parent})]
+
+        return closure([start], above) - {start}
 
 
 def _equals(links: Sequence[Explanation]) -> dict[str, set[str]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from lineage.domain.closure import closure
 from lineage.infer.descent import Inheritance, inheritance
 from lineage.infer.space import Space
 
@@ -149,16 +150,5 @@ def _beside(
     chosen: int, doubtful: list[tuple[float, int]], parents: Mapping[int, Sequence[int]]
 ) -> tuple[int, ...]:
     """Return the nearest of the doubtful candidates that the chosen one does not descend from."""
-    line = {chosen, *above(chosen, parents)}
+    line = closure([chosen], lambda row: parents.get(row, ()))
     return tuple(row for _, row in sorted(doubtful) if row not in line)[:MOST_OPEN]
-
-
-def above(row: int, parents: Mapping[int, Sequence[int]]) -> set[int]:
-    """Return what a row descends from by `parents`."""
-    found: set[int] = set()
-    queue = [row]
-    while queue:
-        fresh = set(parents.get(queue.pop(), ())) - found
-        found |= fresh
-        queue += fresh
-    return found

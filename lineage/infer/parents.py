@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from lineage.domain.closure import closure
 from lineage.domain.derivation import Relation
 from lineage.domain.methods import RANDOM
 from lineage.infer.coarse import nearest_on_grid, on_grid, pruned_link
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
-from lineage.infer.generators import Generators, above, trained_from
+from lineage.infer.generators import Generators, trained_from
 from lineage.infer.grain import Grain, round_to
 from lineage.infer.inside import find_inside
 from lineage.infer.library import Library
@@ -294,10 +295,9 @@ def trained_rather(family: Family, child: int, found: Explanation, state: State)
     base = rows.get(found.base or "")
     if shares.get(most, 0.0) < MOST_OF_IT or _dropped(family, child, base, most):
         return False
-    line = above(most, state.parents)
-    rest = [(abs(share), IN_LINE if r in line else HARDLY) for r, share in shares.items()
-            if r != most]  # fmt: skip
-    if all(share <= little for share, little in rest):
+    line = closure([most], lambda row: state.parents.get(row, ()))
+    others = {row: abs(share) for row, share in shares.items() if row != most}
+    if all(share <= (IN_LINE if row in line else HARDLY) for row, share in others.items()):
         return True
     kept = state.untouched.kept(child, _rows_of(family, found))
     against = [n for n, row in enumerate(kept.rows) if row not in kept.left]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lineage.domain.closure import closure
 from lineage.domain.derivation import Relation
 from lineage.infer.descent import inherited
 from lineage.infer.family import Family, stack
@@ -122,14 +123,11 @@ class Traces:
 
     def ancestors(self, start: str) -> set[str]:
         """Return the models that `start` descends from, as far as explanations tell."""
-        seen, stack_ = {start}, [start]
-        while stack_:
-            for link in self._links.get(stack_.pop(), ()):
-                for parent in link.parents:
-                    if parent.id not in seen:
-                        seen.add(parent.id)
-                        stack_.append(parent.id)
-        return seen - {start}
+
+        def above(name: str) -> list[str]:
+            return [p.id for link in self._links.get(name, ()) for p in link.parents]
+
+        return closure([start], above) - {start}
 
     def find(self, source: str, target: str) -> Trace | None:
         """Return the trace of `source` in `target`, None where it cannot be looked for."""

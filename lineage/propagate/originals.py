@@ -1,7 +1,8 @@
 """What marked models are copies of, bit by bit: the same is inside, and it descends from none."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
+from lineage.domain.closure import closure
 from lineage.domain.derivation import Derivation, EvidenceKind, Relation, Status
 from lineage.graph.store import Node, Store
 from lineage.propagate.incoming import Incoming
@@ -18,7 +19,7 @@ def with_originals(store: Store, names: Collection[str]) -> dict[str, set[str]]:
         return {}
     ids = store.names({node for nodes in above.values() for node in nodes})
     return {
-        name: {ids[node] for node in _closure(above, handle) if node in ids} - {name}
+        name: {ids[node] for node in closure([handle], above.__getitem__) if node in ids} - {name}
         for name, handle in handles.items()
         if above[handle]
     }
@@ -42,14 +43,3 @@ def _equal(edge: Derivation) -> bool:
         and edge.status is not Status.CONTRADICTED
         and any(evidence.kind is EvidenceKind.DIGEST for evidence in edge.evidence)
     )
-
-
-def _closure(above: dict[Node, list[Node]], start: Node) -> Iterator[Node]:
-    seen = {start}
-    waiting = [start]
-    while waiting:
-        for node in above[waiting.pop()]:
-            if node not in seen:
-                seen.add(node)
-                waiting.append(node)
-                yield node
