@@ -14,7 +14,7 @@ import torch
 from lineage.infer.gifts import given, seen_on, share_by_chance
 from lineage.infer.grain import Grain
 from lineage.infer.mixture import RULES, Mixture, Rule
-from lineage.infer.scene import Scene, inputs_of, likely_bases, make_scene
+from lineage.infer.scene import DROPPED, Scene, base_between, likely_bases, make_scene
 from lineage.infer.sourcesearch import (
     DONE,
     ENOUGH,
@@ -46,9 +46,8 @@ FAINT = 0.1
 THIN = 0.03
 """Share of a source's changes, by size, that must have survived for it to be one."""
 
-AS_IT_IS, MOST_OF_THEM = 0.02, 0.5
-"""How far a scale may lie from 1 for values of a source to be taken as they are, and the share of
-the others, at least, that must then be the base's."""
+AS_IT_IS = 0.02
+"""How far a scale may lie from 1 for values of a source to be taken as they are."""
 
 UNSOLVED = 2
 """Bases from which second multiples are tried where first ones explain from none."""
@@ -139,9 +138,7 @@ def _trained(space: Space, child: int, found: Elementwise) -> bool:
     """
     if len(found.rows) != 1 or abs(float(found.mixture.scale.median()) - 1) > AS_IT_IS:
         return False
-    cast, ours = space.casts[inputs_of(space, child, found.base)], space.values[child]
-    others = space.shared(child, found.base, *found.rows) & (cast[found.rows[0]] != ours)
-    return float((cast[found.base] == ours)[others].float().mean()) < MOST_OF_THEM
+    return base_between(space, child, found.base, found.rows[0]) < DROPPED
 
 
 def _finish(

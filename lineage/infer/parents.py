@@ -13,7 +13,7 @@ from lineage.infer.coarse import nearest_on_grid, on_grid, pruned_link
 from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family
 from lineage.infer.generators import Generators, trained_from
-from lineage.infer.grain import Grain, round_to
+from lineage.infer.grain import Grain
 from lineage.infer.inside import find_inside
 from lineage.infer.library import Library
 from lineage.infer.links import Explanation
@@ -31,6 +31,7 @@ from lineage.infer.order import claims_parent, dated, may_precede
 from lineage.infer.patches import Patches
 from lineage.infer.patchwork import patchwork_link
 from lineage.infer.recipes import elementwise_link, held_link, sum_link
+from lineage.infer.scene import DROPPED, base_between
 from lineage.infer.space import Space, make_space
 from lineage.infer.turned import find_turned
 from lineage.infer.unpacked import find_unpacked
@@ -46,10 +47,6 @@ MOST_OF_IT = 0.5
 HARDLY, IN_LINE = 0.1, 0.2
 """Dose up to which sources beside it may be what training on like data has in common; and up to
 which those that it was itself trained from may be, whose changes it holds."""
-
-DROPPED = 0.5
-"""Share of the values that are not a source's, at least, that are the base's where those of the
-source were dropped (.87 of an SCE); of light training .02 were."""
 
 PRUNED = 0.02
 """Least share of values that pruning sets to zero."""
@@ -267,14 +264,14 @@ def _settled(space: Space, search: Search, found: Found, state: State) -> Explan
     child = search.child
     if isinstance(found, Sums):
         return sum_link(space.family, child, found.best_first(state.merged))
-    if found is not None and not trained_rather(space.family, child, found, state):
+    if found is not None and not trained_rather(space, child, found, state):
         return found
     kept = state.untouched.kept(child, search.rows)
     found_by = trained_from(space, child, kept.left, state.parents, state.generators)
     return finetune_link(space.family, child, found_by, kept.of(found_by.parent))
 
 
-def trained_rather(family: Family, child: int, found: Explanation, state: State) -> bool:
+def trained_rather(space: Space, child: int, found: Explanation, state: State) -> bool:
     """Tell whether a merge by random dropping rather is one model that was trained on.
 
     Where it is blurred and most of it is one source: with hardly anything of any other, or where
@@ -285,7 +282,7 @@ def trained_rather(family: Family, child: int, found: Explanation, state: State)
     doses = found.detail.get("doses")
     if found.method not in RANDOM or found.score >= SURE or not isinstance(doses, dict):
         return False
-    rows = family.rows
+    family, rows = space.family, space.family.rows
     shares = {
         rows[i]: v[0]
         for i, v in doses.items()
@@ -293,7 +290,9 @@ def trained_rather(family: Family, child: int, found: Explanation, state: State)
     }
     most = max(shares, key=lambda r: shares[r], default=child)
     base = rows.get(found.base or "")
-    if shares.get(most, 0.0) < MOST_OF_IT or _dropped(family, child, base, most):
+    if shares.get(most, 0.0) < MOST_OF_IT:
+        return False
+    if base is not None and base_between(space, child, base, most) >= DROPPED:
         return False
     line = closure([most], lambda row: state.parents.get(row, ()))
     others = {row: abs(share) for row, share in shares.items() if row != most}
@@ -303,14 +302,3 @@ def trained_rather(family: Family, child: int, found: Explanation, state: State)
     against = [n for n, row in enumerate(kept.rows) if row not in kept.left]
     votes = kept.votes[kept.rows.index(most), against]
     return most in kept.left and bool((votes >= DECISIVE).any())
-
-
-def _dropped(family: Family, child: int, base: int | None, source: int) -> bool:
-    """Tell whether most values of a child that are not a source's are the base's."""
-    if base is None:
-        return False
-    grain, both = family.views[child].grain, family.shared(child, base, source)
-    ours = family.values[child][both]
-    its, old = (round_to(family.values[row][both], grain) for row in (source, base))
-    others = its != ours
-    return bool(others.any()) and float((old == ours)[others].float().mean()) >= DROPPED

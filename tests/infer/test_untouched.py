@@ -7,6 +7,7 @@ from lineage.infer.family import stack
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.parents import State, trained_rather
 from lineage.infer.scan import scan
+from lineage.infer.space import make_space
 from lineage.infer.untouched import Untouched
 from lineage.infer.views import open_view
 from tests.infer.families import model_print, subject
@@ -65,7 +66,7 @@ def test_a_card_that_names_a_sibling_is_contradicted_by_the_rows_that_it_changed
 
 def test_rows_left_alone_tell_training_from_values_dropped_at_random() -> None:
     views = [open_view(subject(n, model_print(w), d)) for d, (n, w) in enumerate(_family().items())]
-    family = stack(views)
+    space = make_space(stack(views))
 
     def blurred(method: str, dose: float, other: float = 0.2) -> Explanation:
         return Explanation(
@@ -80,19 +81,19 @@ def test_rows_left_alone_tell_training_from_values_dropped_at_random() -> None:
             detail={"doses": {"org/one": [dose, 0.8, 1.0], "org/two": [other, 0.0, 0.4]}},
         )
 
-    state = State(Untouched(family))
-    assert trained_rather(family, 3, blurred("dare_linear", 0.9), state)
-    assert not trained_rather(family, 3, blurred("ties", 0.9), state)
-    assert not trained_rather(family, 3, blurred("dare_linear", 0.4), state)
-    assert not trained_rather(family, 2, blurred("dare_linear", 0.9), state)
-    assert trained_rather(family, 2, blurred("dare_linear", 0.9, 0.05), state)
-    assert not trained_rather(family, 2, blurred("ties", 0.9, 0.05), state)
-    assert not trained_rather(family, 2, blurred("dare_linear", 0.4, 0.05), state)
+    state = State(Untouched(space.family))
+    assert trained_rather(space, 3, blurred("dare_linear", 0.9), state)
+    assert not trained_rather(space, 3, blurred("ties", 0.9), state)
+    assert not trained_rather(space, 3, blurred("dare_linear", 0.4), state)
+    assert not trained_rather(space, 2, blurred("dare_linear", 0.9), state)
+    assert trained_rather(space, 2, blurred("dare_linear", 0.9, 0.05), state)
+    assert not trained_rather(space, 2, blurred("ties", 0.9, 0.05), state)
+    assert not trained_rather(space, 2, blurred("dare_linear", 0.4, 0.05), state)
     # What its source was trained from may show beside it: the source holds that as well.
-    assert not trained_rather(family, 2, blurred("dare_linear", 0.9, 0.15), state)
+    assert not trained_rather(space, 2, blurred("dare_linear", 0.9, 0.15), state)
     state.parents[1] = [2]
-    assert trained_rather(family, 2, blurred("dare_linear", 0.9, 0.15), state)
-    assert not trained_rather(family, 2, blurred("dare_linear", 0.9, 0.3), state)
+    assert trained_rather(space, 2, blurred("dare_linear", 0.9, 0.15), state)
+    assert not trained_rather(space, 2, blurred("dare_linear", 0.9, 0.3), state)
 
 
 def test_values_of_the_base_between_those_of_one_source_are_a_merge() -> None:
@@ -103,9 +104,8 @@ def test_values_of_the_base_between_those_of_one_source_are_a_merge() -> None:
     }
     kept = {n: torch.where(coins[n] < 0.7, w, root[n]) for n, w in one.items()}
     models = {"root": root, "one": one, "two": models["two"], "kept": kept}
-    family = stack(
-        [open_view(subject(n, model_print(w), d)) for d, (n, w) in enumerate(models.items())]
-    )
+    views = [open_view(subject(n, model_print(w), d)) for d, (n, w) in enumerate(models.items())]
+    space = make_space(stack(views))
     found = Explanation(
         child="org/kept",
         relation=Relation.MERGE,
@@ -117,6 +117,6 @@ def test_values_of_the_base_between_those_of_one_source_are_a_merge() -> None:
         base="org/root",
         detail={"doses": {"org/one": [0.7, 0.6, 0.8], "org/two": [0.01, 0.0, 0.02]}},
     )
-    assert not trained_rather(family, 3, found, State(Untouched(family)))
+    assert not trained_rather(space, 3, found, State(Untouched(space.family)))
     found.base = None  # without the base nothing else speaks against training
-    assert trained_rather(family, 3, found, State(Untouched(family)))
+    assert trained_rather(space, 3, found, State(Untouched(space.family)))
