@@ -123,10 +123,7 @@ def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]
         "values": best.values,
         "nats": round(best.likelihood, 4),
         "time": time_note(family.views[best.base], family.views[child]),
-        "doses": {
-            family.views[row].id: _about(value, max(width, 1 - best.share))
-            for row, (value, width) in zip(best.rows, best.doses, strict=True)
-        },
+        "doses": _doses(family, best),
     }
     near = [o for o in outcomes[1:6] if o.likelihood > best.likelihood - TIED]
     return Explanation(
@@ -152,13 +149,18 @@ def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]
     )
 
 
-def _about(dose: float, width: float) -> list[JsonValue]:
-    """Return a dose with its bounds.
+def _doses(family: Family, found: Elementwise) -> dict[str, JsonValue]:
+    """Return each source's dose and its bounds, by id.
 
-    These are as wide as the share of the changed values that nothing explains: a source may be
-    there with all of its change.
+    They are at least as wide as the share of the changed values that nothing explains: a source
+    may be there with all of its change.
     """
-    return [round(dose, 4), round(dose - width, 4), round(dose + width, 4)]
+    doses: dict[str, JsonValue] = {}
+    for row, (value, own) in zip(found.rows, found.doses, strict=True):
+        width = max(own, 1 - found.share)
+        ends = (value, value - width, value + width)
+        doses[family.views[row].id] = [round(end, 4) for end in ends]
+    return doses
 
 
 def held_link(family: Family, child: int, held: Held) -> Explanation:

@@ -41,14 +41,13 @@ def elementwise_method(
         "survivors": shape,
     }
     alone = len(scales) == 1 and abs(scales[0] - 1) < ONE
-    if alone and shape != "large":  # the mean of one is that one; what is trimmed is TIES
+    # What drops at random makes up for it; the mean of one is that one, and trimmed it is TIES.
+    if alone and not (rule.mean and shape == "large"):
         return "arcee_fusion", named, scales
     if rule.mean:
         weights = mixture.weight[0].mean(1)
         weights = weights / weights.sum()
         return _mean_method(found, shape, scales), named, [float(w) for w in weights]
-    if alone:  # what drops at random makes up for it
-        return "arcee_fusion", named, scales
     rescaled = shape in ("random", "ranked")
     if rescaled:
         scales = [s * k for s, k in zip(scales, found.kept, strict=True)]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lineage.domain.derivation import Derivation, MergeEvent
 from lineage.graph.store import Node
-from lineage.propagate.incoming import Incoming
+from lineage.propagate.incoming import Flat
 from lineage.propagate.layers import Ints, spans
 from lineage.propagate.rules import Share, shares
 
@@ -97,13 +97,13 @@ def _columns(
 
 
 def of_edges(
-    incoming: Incoming,
+    flat: Flat,
     handles: Mapping[str, Node],
     above: Mapping[Node, str],
     events: Events,
     others: Collection[str] = (),
 ) -> Columns:
-    """Return the columns of all edges into the revisions of `handles`, whose edges were loaded.
+    """Return the columns of all edges into the revisions of `handles`, in whose order `flat` is.
 
     `above` names the parents that are not among them; `others` must have a place, too.
     """
@@ -111,14 +111,12 @@ def of_edges(
     numbers = dict(zip(names, range(len(names)), strict=True))
     place = {node: numbers[name] for name, node in handles.items()}
     place |= {node: numbers[name] for node, name in above.items()}
-    nodes = [handles[name] for name in names if name in handles]
-    counts, parents, edges = incoming.flat(nodes)
     # In C, as far as it goes: hundreds of thousands.
     into = _Into(
-        np.fromiter(map(place.__getitem__, nodes), np.int64, len(nodes)),
-        np.fromiter(counts, np.int64, len(nodes)),
-        np.fromiter(map(place.__getitem__, parents), np.int64, len(parents)),
-        edges,
+        np.fromiter(map(numbers.__getitem__, handles), np.int64, len(handles)),
+        np.fromiter(flat.counts, np.int64, len(handles)),
+        np.fromiter(map(place.__getitem__, flat.parents), np.int64, len(flat.parents)),
+        flat.edges,
     )
     return _Patterns(names, events).columns(into)
 

@@ -100,10 +100,10 @@ def read_columns(
 ) -> Columns:
     """Return the shares of all edges into the revisions of `handles`; `others` get a place."""
     incoming.load(handles.values())
-    _, parents, _ = incoming.flat(handles.values())
-    above = set(parents).difference(handles.values())
+    flat = incoming.flat(handles.values())
+    above = set(flat.parents).difference(handles.values())
     names = store.names(above) if above else {}
-    return of_edges(incoming, handles, names, partial(_events, store), others)
+    return of_edges(flat, handles, names, partial(_events, store), others)
 
 
 def _events(store: Store, edges: Sequence[Derivation]) -> dict[str, MergeEvent]:

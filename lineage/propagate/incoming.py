@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from lineage.domain.derivation import Derivation, Status
 from lineage.graph.store import Node, Store
@@ -14,6 +14,14 @@ RANKS = (
 _BATCH = 20_000
 _FIRST, _SECOND = itemgetter(0), itemgetter(1)
 T = TypeVar("T")
+
+
+class Flat(NamedTuple):
+    """Edges into some nodes, one after another: how many into each, their parents and contents."""
+
+    counts: list[int]
+    parents: list[Node]
+    edges: list[Derivation]
 
 
 class Incoming:
@@ -55,14 +63,11 @@ class Incoming:
         """Return `(parent, edge)` of a loaded node."""
         return self._into[node]
 
-    def flat(self, nodes: Iterable[Node]) -> tuple[list[int], list[Node], list[Derivation]]:
-        """Return how many edges lead into each loaded node, and their parents and contents.
-
-        These stand one after another, those of each node together.
-        """
+    def flat(self, nodes: Iterable[Node]) -> Flat:
+        """Return the edges into loaded nodes, those of each node together."""
         into = list(map(self._into.__getitem__, nodes))
         pairs = list(chain.from_iterable(into))
-        return list(map(len, into)), list(map(_FIRST, pairs)), list(map(_SECOND, pairs))
+        return Flat(list(map(len, into)), list(map(_FIRST, pairs)), list(map(_SECOND, pairs)))
 
     def edge(self, parent: Node, child: Node) -> Derivation | None:
         """Return one edge into a loaded node."""

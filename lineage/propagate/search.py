@@ -5,7 +5,7 @@ from enum import IntEnum
 from itertools import islice
 from typing import NamedTuple
 
-from lineage.graph.store import Below, Brief, Node, Store
+from lineage.graph.store import Brief, Node, Store
 from lineage.propagate.incoming import Incoming, batches
 
 _BATCH = 20_000
@@ -81,12 +81,12 @@ class Adjacency:
             if self._upwards:
                 self._out |= self._above(batch)
             else:
-                for part in self._store.below(batch):
-                    self._out |= self._below(part)
-            self._name([node for node in batch if node not in self._names])
+                self._below(batch)
+            self._name(batch)
 
-    def _name(self, nodes: Sequence[Node]) -> None:
+    def _name(self, among: Sequence[Node]) -> None:
         """Read the names of nodes that are nobody's children, or of all where search goes up."""
+        nodes = [node for node in among if node not in self._names]
         names = self._store.names(nodes) if nodes else {}
         self._names |= names
         if names and not self._upwards:
@@ -98,23 +98,24 @@ class Adjacency:
         rank = self.incoming.rank
         return {node: [(p, rank(edge)) for p, edge in self.incoming.of(node)] for node in batch}
 
-    def _below(self, part: Below) -> dict[Node, list[tuple[Node, int]]]:
-        out: dict[Node, list[tuple[Node, int]]] = {node: [] for node in part.asked}
+    def _below(self, nodes: Sequence[Node], *, deep: bool = False) -> None:
+        """Read the children of nodes, with `deep` all that lies below."""
         into, rank = self.incoming.of, self.incoming.rank
-        self._names |= part.names
-        self._briefs |= part.briefs
-        for child in self.incoming.take(part.edges):
-            for parent, edge in into(child):
-                if parent in out:
-                    out[parent].append((child, rank(edge)))
-        return out
+        for part in self._store.below(nodes, deep=deep):
+            self._names |= part.names
+            self._briefs |= part.briefs
+            out: dict[Node, list[tuple[Node, int]]] = {node: [] for node in part.asked}
+            for child in self.incoming.take(part.edges):
+                for parent, edge in into(child):
+                    if parent in out:
+                        out[parent].append((child, rank(edge)))
+            self._out |= out
 
     def spread(self, roots: Iterable[Node]) -> None:
         """Read all that can be reached from any of `roots`, for all at once."""
         starts = list(dict.fromkeys(roots))
-        for part in self._store.below(starts, deep=True):
-            self._out |= self._below(part)
-        self._name([node for node in starts if node not in self._names])
+        self._below(starts, deep=True)
+        self._name(starts)
 
     def out(self, node: Node) -> list[tuple[Node, int]]:
         """Return `(neighbour, rank)` of a loaded node."""

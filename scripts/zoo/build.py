@@ -20,7 +20,7 @@ from scripts.zoo import demo, launder, litters, text, train, transforms
 from scripts.zoo.foreign import families as foreign
 from scripts.zoo.merges import Recipe, merge
 from scripts.zoo.nursery import Nursery, Progress
-from scripts.zoo.species import GPT2, LLAMA, VOCABULARY, Breeder
+from scripts.zoo.species import GPT2, LLAMA, VOCABULARY, WINDOWS, Breeder
 from scripts.zoo.truth import Truth
 from scripts.zoo.wild import families as wild
 
@@ -52,7 +52,7 @@ def build_zoo(
                     family(zoo)
             return zoo.finish()
         tokenizer = train.train_tokenizer(VOCABULARY)
-        llamas = Breeder(zoo, LLAMA, tokenizer, batch=6 if size == "full" else _BRIEF)
+        llamas = Breeder(zoo, LLAMA, tokenizer, batch=WINDOWS if size == "full" else _BRIEF)
         if size == "small":
             _small(zoo, llamas)
         elif size == "kinds":

@@ -59,6 +59,9 @@ LLAMA = Species("llama", ("q_proj", "v_proj", "up_proj", "down_proj"))
 GPT2 = Species("gpt2", ("c_attn", "c_fc"))
 
 
+WINDOWS = 6
+
+
 @dataclass
 class Breeder:
     """Trains models of one species in a nursery; keeps the tokenizer and encoded corpora.
@@ -69,7 +72,7 @@ class Breeder:
     zoo: Nursery
     species: Species
     tokenizer: Any
-    batch: int = 6
+    batch: int = WINDOWS
 
     def __post_init__(self) -> None:
         self._tokens: dict[str, torch.Tensor] = {}
