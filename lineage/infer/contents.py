@@ -96,7 +96,7 @@ class _Mixture:
         """
         models = [e.parent for e in edges if e.parent != base]
         views = [self._views[i] for i in (base, *models, name)]
-        if not summed(edges) or any(v.is_adapter or not v.tensors for v in views):
+        if not summed(edges) or not all(v.is_model for v in views):
             return {}
         rows = {i: n for n, i in enumerate((base, *models, name))}
         found = curved_shares(stack(views), rows, name, models)
@@ -180,13 +180,13 @@ def _root_of(
     target: str, views: dict[str, View], parents: dict[str, list[Derivation]]
 ) -> View | None:
     """Return the first root of a model's line, None where there is nothing to be relative to."""
-    if target not in views or not views[target].tensors or views[target].is_adapter:
+    if target not in views or not views[target].is_model:
         return None
     return next(iter(_roots(views, parents)), None)
 
 
 def _roots(views: dict[str, View], parents: dict[str, list[Derivation]]) -> list[View]:
-    models = [v for v in views.values() if v.tensors and not v.is_adapter]
+    models = [v for v in views.values() if v.is_model]
     return [v for v in models if not [e for e in parents.get(v.id, ()) if e.parent in views]]
 
 
@@ -195,7 +195,7 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     if root is None:
         return _alone(target, views, parents)
     roots = _roots(views, parents)
-    models = [v for v in views.values() if v.tensors and not v.is_adapter]
+    models = [v for v in views.values() if v.is_model]
     family = stack([root, *[m for m in models if m is not root]])
     rows = family.rows
     own = family.values[rows[target]] - family.values[0]

@@ -54,7 +54,7 @@ def parts(
         raise UnknownRefError(f"{subject_id} has no fingerprint to look into")
     parents = parents_of(derivations)
     views = {i: open_view(by_id[i]) for i in line_of(subject_id, parents) if i in by_id}
-    models = [v for v in views.values() if v.tensors and not v.is_adapter]
+    models = [v for v in views.values() if v.is_model]
     roots = [v for v in models if not [e for e in parents.get(v.id, ()) if e.parent in views]]
     if not roots or views[subject_id] not in models or roots[0].id == subject_id:
         return []
@@ -69,9 +69,7 @@ class _Table:
         self, views: dict[str, View], parents: dict[str, list[Derivation]], root: View
     ) -> None:
         self._views, self._parents, self._root = views, parents, root
-        self.family = stack(
-            [root, *(v for v in views.values() if v is not root and v.tensors and not v.is_adapter)]
-        )
+        self.family = stack([root, *(v for v in views.values() if v is not root and v.is_model)])
         self.changes: dict[str, torch.Tensor] = {}
         self._known: dict[str, dict[str, Column]] = {}
 

@@ -83,7 +83,7 @@ def _scan(
         if on_progress:
             on_progress("opening fingerprints", number + 1, len(subjects))
     scope = scope_of(views, new, known)
-    models = [v for v in views if not v.is_adapter and v.tensors]
+    models = [v for v in views if v.is_model]
     adapters = [v for v in views if v.is_adapter]
     mixed = mixed_links(adapters, scope)
     made = {e.child for e in mixed}

@@ -123,7 +123,7 @@ def model_signs(
     by_id = {s.revision: s for s in subjects}
     wanted = list(dict.fromkeys([*suspects, *partners, *ordinary]))
     views = [open_view(by_id[i]) for i in wanted if i in by_id and i != base.revision]
-    bench = _bench(open_view(base), [v for v in views if v.tensors and not v.is_adapter], density)
+    bench = _bench(open_view(base), [v for v in views if v.is_model], density)
     usual = [o for o in ordinary if o in bench.rows]
     others = [p for p in partners if p in bench.rows]
     numbers = {

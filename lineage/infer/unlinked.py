@@ -3,7 +3,8 @@
 A link that was not found hides in what nobody explains: in the changes of the fine-tunes and
 adapters that a model was made from. So each of those is held against the source's own change, and
 the bounds are composed along the edges that were found, as the model was made. One fit over all
-those changes would not do: what one of them got from the source explains the source away.
+those changes would not do: what one of them got from the source explains the source away. Only
+models older than the source got nothing from it, so that they may stand beside it.
 """
 
 from collections.abc import Sequence
@@ -37,14 +38,20 @@ _NOTHING: Bounds = (0.0, 0.0, 0.0)
 
 
 def unlinked(
-    target: str, source: str, subjects: Sequence[Subject], derivations: Sequence[Derivation]
+    target: str,
+    source: str,
+    subjects: Sequence[Subject],
+    derivations: Sequence[Derivation],
+    elders: Sequence[str] = (),
 ) -> Source | None:
     """Bound what `target` holds of `source`'s own change where no edge leads from one to the other.
 
-    `subjects` hold both and their ancestors, `derivations` the edges among them. The coefficient is
-    what the weights show, likeness included; the interval is of 95 %. None where that cannot be
-    told: the two share no ancestor, the source has no change of its own, or some ancestor of the
-    target was not read or was made in a way that tells no shares.
+    `subjects` hold both and their ancestors, `derivations` the edges among them. `elders` are
+    models that cannot hold the source (`lineage.infer.elders`), they and their ancestors among the
+    subjects: what the source shares with them is not counted. The coefficient is what the weights
+    show, likeness included; the interval is of 95 %. None where that cannot be told: the two share
+    no ancestor, the source has no change of its own, or some ancestor of the target was not read or
+    was made in a way that tells no shares.
     """
     by_id = {s.revision: s for s in subjects}
     parents = parents_of(derivations)
@@ -53,10 +60,11 @@ def unlinked(
         return None
     if not set(ours) & set(theirs):
         return None
-    views = {i: open_view(by_id[i]) for i in dict.fromkeys([*theirs, *ours]) if i in by_id}
-    if not any(_plain(v) for v in views.values()):
+    lines = [*theirs, *ours, *(i for elder in elders for i in line_of(elder, parents))]
+    views = {i: open_view(by_id[i]) for i in dict.fromkeys(lines) if i in by_id}
+    if not any(v.is_model for v in views.values()):
         return None
-    found = _Bounds(source, views, parents, set(theirs)).of(target)
+    found = _Bounds(source, views, parents, set(theirs), tuple(elders)).of(target)
     return Source(source, found[1], found[0], found[2]) if found else None
 
 
@@ -68,11 +76,12 @@ class _Bounds:
     views: dict[str, View]
     parents: dict[str, list[Derivation]]
     above: set[str]
+    elders: tuple[str, ...]
     _family: Family = field(init=False)
     _known: dict[str, Bounds | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        models = [v for v in self.views.values() if _plain(v)]
+        models = [v for v in self.views.values() if v.is_model]
         root = next((v for v in models if not self.parents.get(v.id)), models[0])
         self._family = stack([root, *(m for m in models if m is not root)])
 
@@ -134,9 +143,18 @@ class _Bounds:
         if ours is None or sought is None:
             return None
         known = dict.fromkeys([*line_of(name, self.parents)[1:], *sorted(self.above)])
-        others = [self._change(i, ours) for i in known if i != self.source and i in self.views]
+        others = [i for i in known if i != self.source]
+        elders = [i for i in self.elders if i not in known and name not in line_of(i, self.parents)]
+        found = self._fit(ours, sought, [*others, *elders]) if elders else None
+        return found or self._fit(ours, sought, others)
+
+    def _fit(
+        self, ours: torch.Tensor, sought: torch.Tensor, beside: Sequence[str]
+    ) -> Bounds | None:
+        """Fit a change over the source's and those `beside`; None if they explain the source's."""
+        changes = [self._change(name, ours) for name in beside if name in self.views]
         noise = self._noise(ours, sought)
-        design = torch.stack([sought, *(o for o in others if o is not None)]) / noise
+        design = torch.stack([sought, *(c for c in changes if c is not None)]) / noise
         ours = ours / noise
         fit = joint_fit(self._family, design, ours)
         if fit.own[0] < OWN:
@@ -160,10 +178,6 @@ class _Bounds:
         if where is None:
             where = torch.zeros_like(self._family.values[0])
         return own_change(name, self._family, self.views, self.parents, self._family.rows, where)
-
-
-def _plain(view: View) -> bool:
-    return bool(view.tensors) and not view.is_adapter
 
 
 def _times(share: Bounds, held: Bounds) -> Bounds:

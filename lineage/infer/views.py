@@ -109,6 +109,11 @@ class View:
         return bool(self.deltas) or self.subject.kind is Kind.ADAPTER
 
     @property
+    def is_model(self) -> bool:
+        """Tell whether the artifact is a model with weights at hand."""
+        return bool(self.tensors) and not self.is_adapter
+
+    @property
     def time(self) -> float | None:
         """Creation time in seconds since the epoch, None where nobody knows."""
         made = self.subject.created_at

@@ -2,12 +2,15 @@
 
 import pytest
 
-from lineage.domain.derivation import Derivation
+from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation
+from lineage.infer.elders import nearest_elders
 from lineage.infer.scan import scan
-from lineage.infer.types import Subject
+from lineage.infer.types import Source, Subject
 from lineage.infer.unlinked import unlinked
 from tests.infer.families import model_print, subject
 from tests.infer.litter import Model, combine, make_base, tune
+
+SEEN = Evidence(kind=EvidenceKind.SKETCH, where="model")
 
 
 def family() -> dict[str, Model]:
@@ -78,3 +81,47 @@ def test_nothing_is_said_where_an_ancestor_was_not_read(
 ) -> None:
     unread = [s for s in subjects if s.revision != "org/mixed"]
     assert unlinked("org/further", "org/source", unread, blind) is None
+
+
+def alike(base: Model, common: Model, seed: int) -> Model:
+    """A fine-tune on like data: most of its change is the one that all of them share."""
+    own = tune(base, seed, size=2e-3)
+    return {
+        n: (own[n].float() + common[n].float() - w.float()).to(w.dtype) for n, w in base.items()
+    }
+
+
+def test_what_older_models_share_with_a_source_is_not_its_own() -> None:
+    base = make_base(6, layers=6)
+    common = tune(base, 70)
+    tunes = {f"old{n}": alike(base, common, 80 + n) for n in range(4)}
+    tunes |= {"source": alike(base, common, 90), "sibling": alike(base, common, 91)}
+    tunes["hidden"] = combine("linear", base, [tunes["source"], tunes["sibling"]], (0.4, 0.6))
+    made = {"base": base, **tunes}
+    subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items(), 1)]
+    tuned = {"parent": "org/base", "relation": Relation.FINETUNE, "evidence": (SEEN,)}
+    edges = [Derivation.model_validate({**tuned, "child": f"org/{n}"}) for n in tunes]
+    older = [f"org/old{n}" for n in range(4)]
+    elders = nearest_elders("org/source", [*older, "org/base"], subjects, edges)
+    assert sorted(elders) == older
+
+    def bound(name: str, beside: list[str]) -> Source:
+        found = unlinked(f"org/{name}", "org/source", subjects, edges, beside)
+        assert found is not None
+        return found
+
+    assert bound("sibling", []).low > 0.7  # it might as well be a child's
+    assert bound("sibling", elders).high < 0.25
+    assert bound("hidden", elders).high > 0.4
+    assert bound("hidden", elders).low < 0.55
+
+
+def test_what_descends_from_a_source_never_stands_beside_it() -> None:
+    """Whatever times say: a source may have been deleted and put up again."""
+    base = make_base(7, layers=2)
+    source, other = tune(base, 71), tune(base, 72)
+    made = {"base": base, "source": source, "child": tune(source, 73), "other": other}
+    subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items(), 1)]
+    edges, everybody = scan(subjects).derivations, [f"org/{n}" for n in made]
+    assert nearest_elders("org/source", everybody, subjects, edges) == ["org/other"]
+    assert nearest_elders("org/base", ["org/source"], subjects, edges) == []
