@@ -13,6 +13,7 @@ import torch
 
 from lineage.infer.gifts import given, seen_on, share_by_chance
 from lineage.infer.grain import Grain
+from lineage.infer.mass import by_energy, energy
 from lineage.infer.mixture import RULES, Mixture, Rule
 from lineage.infer.scene import DROPPED, Scene, base_between, likely_bases, make_scene
 from lineage.infer.sourcesearch import (
@@ -54,6 +55,9 @@ UNSOLVED = 2
 
 NEARLY = 0.03
 """Nats per position below the best within which sets are fitted finely."""
+
+NOTHING, SOME = 0.001, 0.02
+"""Shares of the changed values left unexplained that count as none, and as some."""
 
 
 @dataclass(slots=True)
@@ -127,7 +131,22 @@ def _fitted(
         if found is not None and not _trained(space, child, found):
             good[found.base, found.rows] = found
             rules = tuple(dict.fromkeys((found.mixture.rule, state.mixture.rule)))
-    return sorted(good.values(), key=lambda e: -e.likelihood)
+    return best_first(list(good.values()))
+
+
+def best_first(found: Sequence[Elementwise]) -> list[Elementwise]:
+    """Sort explanations of a child by likelihood, but those that leave nothing before others.
+
+    A base's values are there to the last bit, a source's but for rounding, so that the likelihood
+    of a float32 merge favours a heavy source as its base. What reproduces all with no more sources
+    is right then.
+    """
+    whole = min((len(e.rows) for e in found if 1 - e.share <= NOTHING), default=math.inf)
+
+    def rank(e: Elementwise) -> tuple[bool, float]:
+        return 1 - e.share >= SOME and len(e.rows) >= whole, -e.likelihood
+
+    return sorted(found, key=rank)
 
 
 def _trained(space: Space, child: int, found: Elementwise) -> bool:
@@ -187,7 +206,7 @@ def _without_one(state: State) -> State | None:
     scene, rule = state.scene, state.mixture.rule
     deltas = scene.deltas(state.rows)[None]
     gave, kept = given(scene, deltas, ranks_of(scene, deltas, rule), state.mixture)
-    doses = [abs(value) for value, _ in _doses(scene, deltas[0], gave)]
+    doses = [abs(value) for value, _ in _doses(state, deltas[0], gave)]
     best: State | None = None
     for faint in sorted(range(len(doses)), key=lambda n: doses[n])[:2]:
         if doses[faint] >= FAINT:
@@ -258,21 +277,20 @@ def doses_by_tensor(space: Space, child: int, found: Elementwise) -> torch.Tenso
     return torch.stack([value, width], 2)
 
 
-def _doses(scene: Scene, deltas: torch.Tensor, gave: torch.Tensor) -> list[tuple[float, float]]:
+def _doses(state: State, deltas: torch.Tensor, gave: torch.Tensor) -> list[tuple[float, float]]:
     """Return the coefficient of each source's change (k, P) in what it gave, and its half width.
 
-    Each tensor counts by its number of values. The interval is a jackknife over tensors.
+    Each tensor counts by the energy of the source's change in all of its values. The interval is a
+    jackknife over tensors.
     """
-    slots = scene.space.family.slots
-    sizes = torch.tensor([float(math.prod(s.shape)) for s in slots], dtype=torch.float64)
-    whole = sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
+    scene = state.scene
     own = deltas.double() * scene.worth
-    above, below = scene.by_tensor(gave * own) * whole, scene.by_tensor(own * deltas) * whole
-    total = below.sum(1, keepdim=True).clamp(min=1e-30)
-    value = above.sum(1, keepdim=True) / total
-    leaves = (above.sum(1, keepdim=True) - above) / (total - below).clamp(min=1e-30)
-    width = 1.96 * (leaves - value).square().sum(1).sqrt()
-    return [(float(v), float(w)) for v, w in zip(value[:, 0], width, strict=True)]
+    above, below = scene.by_tensor(gave * own), scene.by_tensor(own * deltas)
+    energies = torch.stack([energy(scene.space.family, row, scene.base) for row in state.rows])
+    known = below > 0
+    parts = torch.where(known, above / below.clamp(min=1e-30), 0.0)
+    means, widths = by_energy(parts, torch.where(known, energies, 0.0))
+    return list(zip(means.tolist(), widths.tolist(), strict=True))
 
 
 def _on(scene: Scene, state: State) -> State:
@@ -296,6 +314,6 @@ def _described(state: State) -> Elementwise:
         changed=scene.changed,
         values=int(scene.moved.sum()),
         likelihood=state.score,
-        doses=_doses(scene, deltas[0], gave),
+        doses=_doses(state, deltas[0], gave),
         kept=[float(k) for k in kept],
     )

@@ -1,6 +1,7 @@
 """What each source of a merge that chose per value gave to it, and what chance would explain."""
 
 import torch
+from pydantic import JsonValue
 
 from lineage.infer.mixture import Mixture
 from lineage.infer.mixturefit import FINE, MixtureFit
@@ -29,6 +30,16 @@ def given(
     size = deltas.abs()
     seen = (size * shares.share.sum(1, keepdim=True)).sum(2).clamp(min=1e-30)
     return gave[0], ((alive * size).sum(2) / seen)[0]
+
+
+def dose_ends(value: float, width: float, explained: float) -> list[JsonValue]:
+    """Return a source's dose and its bounds, as edges keep them.
+
+    They are at least as wide as the share of the changed values that nothing explains: a source
+    may be there with all of its change.
+    """
+    width = max(width, 1 - explained)
+    return [round(end, 4) for end in (value, value - width, value + width)]
 
 
 def share_by_chance(

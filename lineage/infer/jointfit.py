@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from lineage.infer.family import Family
-from lineage.infer.mass import mass
+from lineage.infer.mass import by_energy, mass
 from lineage.infer.shares import Bounds
 
 
@@ -76,14 +76,11 @@ def uneven_fit(family: Family, changes: torch.Tensor, own: torch.Tensor) -> Join
         parts[number] = solved[:count]
         rest = gram[-1, -1] - 2 * solved @ gram[:-1, -1] + solved @ gram[:-1, :-1] @ solved
         left, whole = left + float(rest.clamp(min=0)), whole + float(gram[-1, -1])
-    weights = mass(family)[:, None]
-    energy = torch.stack([_added(family, c.double().square()) for c in changes], 1) * weights
-    above, below = (parts * energy).sum(0), energy.sum(0).clamp(min=1e-30)
-    leaves = (above - parts * energy) / (below - energy).clamp(min=1e-30)
-    width = 1.96 * ((leaves - above / below).square().sum(0) * (1 - 1 / slots)).sqrt()
+    energies = torch.stack([_added(family, c.double().square()) for c in changes]) * mass(family)
+    means, widths = by_energy(parts.T, energies)
     gram = (design[:count] @ design[:count].T).double()
     return JointFit(
-        (above / below).tolist(), width.tolist(), (left / max(whole, 1e-30)) ** 0.5,
+        means.tolist(), widths.tolist(), (left / max(whole, 1e-30)) ** 0.5,
         _own_shares(gram).tolist(),
     )  # fmt: skip
 

@@ -8,9 +8,12 @@ import torch
 
 from lineage.domain.derivation import EvidenceKind, Relation
 from lineage.infer.chance import p_of_share
+from lineage.infer.gifts import dose_ends
 from lineage.infer.grain import Grain
 from lineage.infer.links import Explanation, Parent
+from lineage.infer.mass import by_energy, energy
 from lineage.infer.replay import FLOAT32_SLACK
+from lineage.infer.scene import sum_by
 from lineage.infer.space import Space, cast_equal
 from lineage.infer.twins import time_note
 
@@ -63,6 +66,7 @@ def nearswap_link(space: Space, child: int, rows: Sequence[int]) -> Explanation 
             "reproduced": round(found.share, 4),
             "values": found.values,
             "time": time_note(family.views[found.base], view),
+            "doses": {parents[1].id: dose_ends(*_dose(space, child, found), found.share)},
         },
         parameters={"t": found.step},
         base=parents[0].id,
@@ -105,6 +109,19 @@ def _swap(space: Space, child: int, base: int, other: int) -> _Swap | None:
             return None
         best = _Swap(share, base, other, step, int(telling.sum()))
     return best
+
+
+def _dose(space: Space, child: int, found: _Swap) -> tuple[float, float]:
+    """Return the coefficient of the other model's change in what it gave, and its half width."""
+    a, b, _ = _values(space, child, found.base, found.other, 1)
+    change = (b - a).double()
+    gave = change.clamp(-found.step, found.step)
+    family, place = space.family, space.place[space.shared(child, found.base, found.other)]
+    above, below = (sum_by(g * change, place, len(family.slots)) for g in (gave, change))
+    energies = energy(family, found.other, found.base)
+    parts = above / below.clamp(min=1e-30)
+    means, widths = by_energy(parts[None], torch.where(below > 0, energies, 0.0)[None])
+    return float(means[0]), float(widths[0])
 
 
 def _values(

@@ -9,6 +9,7 @@ from lineage.domain.derivation import Alternative, EvidenceKind, Relation
 from lineage.infer.chance import p_of_share
 from lineage.infer.elementwise import Elementwise
 from lineage.infer.family import Family
+from lineage.infer.gifts import dose_ends
 from lineage.infer.inside import Held
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.merges import EXACT
@@ -150,17 +151,11 @@ def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]
 
 
 def _doses(family: Family, found: Elementwise) -> dict[str, JsonValue]:
-    """Return each source's dose and its bounds, by id.
-
-    They are at least as wide as the share of the changed values that nothing explains: a source
-    may be there with all of its change.
-    """
-    doses: dict[str, JsonValue] = {}
-    for row, (value, own) in zip(found.rows, found.doses, strict=True):
-        width = max(own, 1 - found.share)
-        ends = (value, value - width, value + width)
-        doses[family.views[row].id] = [round(end, 4) for end in ends]
-    return doses
+    """Return each source's dose and its bounds, by id."""
+    return {
+        family.views[row].id: dose_ends(value, width, found.share)
+        for row, (value, width) in zip(found.rows, found.doses, strict=True)
+    }
 
 
 def held_link(family: Family, child: int, held: Held) -> Explanation:

@@ -168,6 +168,12 @@ def _sources(
     weights = [e.coefficient for e in sources]
     known = [w for w in weights if w is not None]
     measured = all(e.status in SHOWN for e in sources)
+    held = [let_through(e) for e in sources] if measured else []
+    if held and all(held):
+        for edge, share in zip(sources, held, strict=True):
+            low, value, high = share or (0.0, 0.0, 0.0)
+            yield _share(key, edge, value, low, high, f"what {method} let through, value by value")
+        return
     if method in METHODS and based and (len(known) == len(sources) or METHODS[method].weighs):
         yield from _elected(key, method, sources, event, measured=measured)
         return
@@ -209,12 +215,6 @@ def _elected(
     measured: bool,
 ) -> Iterator[Share]:
     """Yield shares of a method that adds changes to a base, some of their values only."""
-    held = [let_through(e) for e in sources] if measured else []
-    if held and all(held):
-        for edge, share in zip(sources, held, strict=True):
-            low, value, high = share or (0.0, 0.0, 0.0)
-            yield _share(key, edge, value, low, high, f"what {method} let through, value by value")
-        return
     settings = event.parameters if event else {}
     weights = [1.0 if e.coefficient is None else e.coefficient for e in sources]
     if measured and METHODS[method].keeps == "random" and not METHODS[method].normalizes:
