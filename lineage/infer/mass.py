@@ -4,6 +4,10 @@ import torch
 
 from lineage.infer.family import Family
 
+TOLD, MOST = 0.2, 2.0
+"""Coefficient from which on one in probed positions is told well enough to be compared, and how far
+at most what all values show may be from it."""
+
 
 def mass(family: Family) -> torch.Tensor:
     """Return (tensors), float64: by what sums of squared changes over the probe are multiplied.
@@ -41,6 +45,39 @@ def energy(family: Family, row: int, base: int) -> torch.Tensor:
         if whole > slot.size and ours is not None and theirs is not None:
             out[number] = float((ours - theirs).square().sum())
     return out
+
+
+def along(family: Family, child: int, base: int, row: int) -> torch.Tensor:
+    """Return (tensors), float64: the coefficient of a model's change in the child's, all values.
+
+    Both are changes from the base; that of least squares, in each tensor for itself. In tensors
+    that the probe does not hold whole it is that of sketches: 1,024 numbers give it within
+    sqrt((1 - r²) / 1024), r being the cosine of the two. NaN where neither tells.
+    """
+    out = torch.full((len(family.slots),), float("nan"), dtype=torch.float64)
+    for number, slot in enumerate(family.slots):
+        rows = (child, row, base)
+        if not family.have[list(rows), number].all():
+            continue
+        if float(torch.tensor(slot.shape).prod()) <= slot.size:
+            parts = [family.values[r, slot.start : slot.stop].double() for r in rows]
+        else:
+            parts = [s for r in rows if (s := _sketch(family, r, number)) is not None]
+        if len(parts) == len(rows):
+            ours, theirs = parts[0] - parts[2], parts[1] - parts[2]
+            out[number] = ours @ theirs / theirs.square().sum()
+    return out
+
+
+def corrected(parts: torch.Tensor, probed: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Return `parts` (k, tensors) of probed positions as they are likely to be in all values.
+
+    `probed` and `seen` are the same coefficient in both: their ratio is that of the parts, too
+    (the ratio estimator: Cochran, Sampling Techniques, chapter 6), where the former is well told.
+    """
+    ratio = seen / probed
+    told = (probed.abs() > TOLD) & (ratio > 1 / MOST) & (ratio < MOST)
+    return torch.where(told, parts * ratio, parts)
 
 
 def by_energy(parts: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -45,6 +45,7 @@ class Scene:
     """
 
     space: Space
+    child: int
     base: int
     grain: Grain
     index: torch.Tensor
@@ -180,7 +181,7 @@ def make_scene(space: Space, child: int, base: int, limit: int | None = None) ->
     size = (sum_by(worth * change.abs(), place, tensors) / whole).float()[place] + 0.3 * ulp
     background = torch.log(cell) - torch.log(2 * size) - change.abs() / size
     return Scene(
-        space, base, grain, index, place, tensors, worth, origin, change, cell, ulp, rms,
+        space, child, base, grain, index, place, tensors, worth, origin, change, cell, ulp, rms,
         background, inputs, inputs,
     )  # fmt: skip
 

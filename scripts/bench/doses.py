@@ -10,8 +10,8 @@ is kept under `--cache`. `--wrong` names every error.
 Flagged are the affected; a descendant that truly holds less than `NEGLIGIBLE` may be cleared. Doses
 are scored in three classes: `sums` where every merge on every way is a plain weighted sum, `parts`
 where whole layers or experts were taken, `chosen` where some merge trims, drops, elects or curves.
-Siblings are the models of the family that do not descend from what is marked; one source in 32 is
-held against its own.
+Siblings are the models of the family that do not descend from what is marked; one source in eight
+is held against its own.
 """
 
 import sys
@@ -204,7 +204,7 @@ def _siblings(
     """Measure what is marked in models of its family that do not descend from it."""
     ids = {split_revision_id(r.id)[0]: r.id for r in store.all_revisions()}
     truth = line.truth
-    for name, revision in list(marked.items())[::32]:
+    for name, revision in list(marked.items())[::8]:
         family = truth.repo(name).family
         others = [
             r.id
