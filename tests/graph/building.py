@@ -5,9 +5,19 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from lineage.domain.claim import Claim, ClaimSource
-from lineage.domain.derivation import Relation
+from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation
 from lineage.domain.revision import Revision, State
 from lineage.graph.store import DeclaredEdge, Record, RepoState
+
+T0 = datetime(2024, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
+
+HOSTILE = [
+    "o'; DROP TABLE node; --", "a/b\"}) DETACH DELETE n //",
+    "ünï/čødé", "模型/骆驼", "e/\U0001f999",
+    "e/\uff5e", "sp ace", "tab\t", "nl\n", "%", "_", "a%b", "$id", "`x`", "\\",
+    "nul\x00x", "x" * 500,
+    "a@b@c", "A/b", "a/B", "{json: 1}", "e\u0301", "\u00e9",
+]  # fmt: skip
 
 
 def sha(text: str) -> str:
@@ -48,3 +58,17 @@ def record(
 
 def edges(pairs: Iterable[tuple[str, str]]) -> list[DeclaredEdge]:
     return [DeclaredEdge(parent, child, Relation.FINETUNE) for parent, child in pairs]
+
+
+def measured(parent: str, child: str, score: float = 0.9, **fields: object) -> Derivation:
+    evidence = Evidence(
+        kind=EvidenceKind.SKETCH, score=score, p_value=1e-9, where="a|b", detail={"n": 3}, time=T0
+    )
+    return Derivation.model_validate(
+        {"parent": parent, "child": child, "evidence": (evidence,), **fields}
+    )
+
+
+def declared(parent: str, child: str, where: str = "README.md") -> Derivation:
+    evidence = Evidence(kind=EvidenceKind.CARD, where=where)
+    return Derivation(parent=parent, child=child, evidence=(evidence,))

@@ -21,7 +21,7 @@ from lineage.graph.sqlite import SqliteStore
 from lineage.graph.store import Store
 from lineage.graph.tables import Transaction
 from lineage.graph.traverse import descendants
-from tests.graph.building import edges, record
+from tests.graph.building import HOSTILE, T0, declared, edges, measured, record
 from tests.graph.conftest import empty
 from tests.neo4j_server import Server, missing, skip_or_fail
 
@@ -206,8 +206,6 @@ def everything(store: Store) -> dict[str, object]:
 
 
 def test_bulk_files_load_into_an_empty_server(server: Server, tmp_path: Path) -> None:
-    from tests.graph.test_conformance import HOSTILE, T0, declared, measured
-
     with SqliteStore(tmp_path / "graph.db") as source:
         source.put_record(record("o/base", "b", 2, alias="o/old"))
         source.put_record(record("o/kid", "c", 3, "o/base", "o/unread"))
