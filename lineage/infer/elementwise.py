@@ -13,7 +13,7 @@ import torch
 
 from lineage.infer.gifts import given, seen_on, share_by_chance
 from lineage.infer.grain import Grain
-from lineage.infer.mass import along, by_energy, corrected, energy
+from lineage.infer.mass import along, by_energy, energy
 from lineage.infer.mixture import RULES, Mixture, Rule
 from lineage.infer.scene import DROPPED, Scene, base_between, likely_bases, make_scene
 from lineage.infer.sourcesearch import (
@@ -280,19 +280,18 @@ def doses_by_tensor(space: Space, child: int, found: Elementwise) -> torch.Tenso
 def _doses(state: State, deltas: torch.Tensor, gave: torch.Tensor) -> list[tuple[float, float]]:
     """Return the coefficient of each source's change (k, P) in what it gave, and its half width.
 
-    Probed positions tell the former, sketches how much they stand for: each tensor counts by the
+    Sketches tell it of one source alone, probed positions of several. Each tensor counts by the
     energy of the source's change in all of its values. The interval is a jackknife over tensors.
     """
     scene = state.scene
     own = deltas.double() * scene.worth
     above, below = scene.by_tensor(gave * own), scene.by_tensor(own * deltas)
-    family, known = scene.space.family, below > 0
+    parts, family = above / below, scene.space.family
+    if len(state.rows) == 1:
+        seen = along(family, scene.child, scene.base, state.rows[0])
+        parts = torch.where(seen.isnan(), parts, seen)
     energies = torch.stack([energy(family, row, scene.base) for row in state.rows])
-    seen = torch.stack([along(family, scene.child, scene.base, row) for row in state.rows])
-    below = below.clamp(min=1e-30)
-    probed = scene.by_tensor(scene.change * own) / below
-    parts = torch.where(known, corrected(above / below, probed, seen), 0.0)
-    means, widths = by_energy(parts, torch.where(known, energies, 0.0))
+    means, widths = by_energy(parts, energies)
     return list(zip(means.tolist(), widths.tolist(), strict=True))
 
 

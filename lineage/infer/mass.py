@@ -4,10 +4,6 @@ import torch
 
 from lineage.infer.family import Family
 
-TOLD, MOST = 0.2, 2.0
-"""Coefficient from which on one in probed positions is told well enough to be compared, and how far
-at most what all values show may be from it."""
-
 
 def mass(family: Family) -> torch.Tensor:
     """Return (tensors), float64: by what sums of squared changes over the probe are multiplied.
@@ -52,11 +48,14 @@ def along(family: Family, child: int, base: int, row: int) -> torch.Tensor:
 
     Both are changes from the base; that of least squares, in each tensor for itself. In tensors
     that the probe does not hold whole it is that of sketches: 1,024 numbers give it within
-    sqrt((1 - r²) / 1024), r being the cosine of the two. NaN where neither tells.
+    sqrt((1 - r²) / 1024), r being the cosine of the two. NaN where neither tells, as where a model
+    is of another float type: what a cast of the base left off would be in both changes.
     """
+    rows = (child, row, base)
     out = torch.full((len(family.slots),), float("nan"), dtype=torch.float64)
+    if len({family.views[r].grain for r in rows}) > 1:
+        return out
     for number, slot in enumerate(family.slots):
-        rows = (child, row, base)
         if not family.have[list(rows), number].all():
             continue
         if float(torch.tensor(slot.shape).prod()) <= slot.size:
@@ -69,23 +68,13 @@ def along(family: Family, child: int, base: int, row: int) -> torch.Tensor:
     return out
 
 
-def corrected(parts: torch.Tensor, probed: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Return `parts` (k, tensors) of probed positions as they are likely to be in all values.
-
-    `probed` and `seen` are the same coefficient in both: their ratio is that of the parts, too
-    (the ratio estimator: Cochran, Sampling Techniques, chapter 6), where the former is well told.
-    """
-    ratio = seen / probed
-    told = (probed.abs() > TOLD) & (ratio > 1 / MOST) & (ratio < MOST)
-    return torch.where(told, parts * ratio, parts)
-
-
 def by_energy(parts: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the means of `parts` (k, tensors) by their energies `weights`, and half widths.
 
-    The latter are of 95 % intervals, from a jackknife over tensors.
+    The latter are of 95 % intervals, from a jackknife over tensors. Those that are NaN do not count.
     """
     count = parts.shape[1]
+    parts, weights = parts.nan_to_num(), torch.where(parts.isnan(), 0.0, weights)
     above = (parts * weights).sum(1, keepdim=True)
     below = weights.sum(1, keepdim=True).clamp(min=1e-30)
     means = above / below

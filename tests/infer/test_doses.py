@@ -46,6 +46,8 @@ def test_a_mean_by_energy_follows_the_heavy_tensors() -> None:
     means, widths = by_energy(parts, torch.tensor([[3.0, 1.0, 0.0]], dtype=torch.float64))
     assert float(means[0]) == 0.75
     assert float(widths[0]) > 0.25  # without the first none would be there
+    unknown = torch.tensor([[1.0, float("nan"), 0.5]], dtype=torch.float64)
+    assert float(by_energy(unknown, torch.tensor([[1.0, 9.0, 1.0]]))[0][0]) == 0.75
     assert float(by_energy(torch.ones(1, 3), torch.ones(1, 3))[1][0]) == 0
 
 
