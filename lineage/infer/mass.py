@@ -71,7 +71,7 @@ def along(family: Family, child: int, base: int, row: int) -> torch.Tensor:
 def by_energy(parts: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the means of `parts` (k, tensors) by their energies `weights`, and half widths.
 
-    The latter are of 95 % intervals, from a jackknife over tensors. Parts that are NaN do not count.
+    The latter are of 95 % intervals, from a jackknife over tensors. NaN parts do not count.
     """
     count = parts.shape[1]
     parts, weights = parts.nan_to_num(), torch.where(parts.isnan(), 0.0, weights)

@@ -1,6 +1,6 @@
 """What is really in the weights: dense least squares, the truth to score inference against."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,25 +29,51 @@ def joint_coefficients(
     merge did, lest the rounding of the reference counts as a change of its parents. A parent that
     equals the reference, or parents that cannot be told apart, get the solution of least norm.
     """
+    count = len(parents)
+    gram, moment = np.zeros((count, count)), np.zeros(count)
+    for base, target, sources in _shared(reference, child, parents, dtype):
+        change = (sources - base).flatten(1)
+        gram += (change @ change.T).double().numpy()
+        moment += (change @ (target - base).flatten()).double().numpy()
+    solution, *_ = np.linalg.lstsq(gram, moment, rcond=1e-7)
+    return [float(c) for c in solution]
+
+
+def uneven_doses(
+    child: Path, root: Path, parents: Sequence[Path], dtype: torch.dtype
+) -> list[float | None]:
+    """Return the dose of each parent in a sum whose weights differ from tensor to tensor.
+
+    The weights are those of least squares on the changes from `root` in each tensor for itself, the
+    root's own values left free, since SLERP and its kin change norms. A dose is the coefficient of
+    a parent's change in what it gave: the mean of its weights by the energies of its change. None
+    for the root itself and its copies.
+    """
+    count = len(parents)
+    given, whole = np.zeros(count), np.zeros(count)
+    for base, target, sources in _shared(root, child, parents, dtype):
+        columns = torch.cat([sources - base, base[None]]).flatten(1)
+        gram = (columns @ columns.T).double().numpy()
+        moment = (columns @ (target - base).flatten()).double().numpy()
+        weights, *_ = np.linalg.lstsq(gram, moment, rcond=1e-7)
+        given += (weights * gram.diagonal())[:count]
+        whole += gram.diagonal()[:count]
+    return [float(g / w) if w else None for g, w in zip(given, whole, strict=True)]
+
+
+def _shared(
+    base: Path, child: Path, parents: Sequence[Path], dtype: torch.dtype
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield the tensors that all have in one shape, rounded: the base's, child's, and parents'."""
 
     def read(folder: Path) -> dict[str, torch.Tensor]:
         return {n: t.to(dtype).float() for n, t in read_weights(folder).items()}
 
-    base, target = read(reference), read(child)
+    first, target = read(base), read(child)
     sources = [read(p) for p in parents]
-    shared = [
-        name
-        for name, tensor in base.items()
-        if all(name in w and w[name].shape == tensor.shape for w in (target, *sources))
-    ]
-    count = len(parents)
-    gram, moment = np.zeros((count, count)), np.zeros(count)
-    for name in shared:
-        change = torch.stack([s[name] - base[name] for s in sources]).flatten(1)
-        gram += (change @ change.T).double().numpy()
-        moment += (change @ (target[name] - base[name]).flatten()).double().numpy()
-    solution, *_ = np.linalg.lstsq(gram, moment, rcond=1e-7)
-    return [float(c) for c in solution]
+    for name, tensor in first.items():
+        if all(name in w and w[name].shape == tensor.shape for w in (target, *sources)):
+            yield tensor, target[name], torch.stack([s[name] for s in sources])
 
 
 def projection(child_change: dict[str, torch.Tensor], change: dict[str, torch.Tensor]) -> float:

@@ -12,7 +12,7 @@ import yaml
 from lineage.domain.derivation import Relation
 from scripts.zoo.cards import RECIPE_FILE, Claiming
 from scripts.zoo.doses import elementwise_doses
-from scripts.zoo.measure import joint_coefficients, read_weights
+from scripts.zoo.measure import joint_coefficients, read_weights, uneven_doses
 from scripts.zoo.nursery import LORA_CACHE, Made, Nursery, edge
 from scripts.zoo.train import TORCH_DTYPES
 from scripts.zoo.truth import EdgeTruth
@@ -118,7 +118,7 @@ def truth_of(zoo: Nursery, repo: str, recipe: Recipe) -> Made:
     """Return the edges and contents of a merge just made.
 
     The first of the models (the base where the method has one) is the reference: its coefficient
-    is what the others leave of 1.
+    is what the others leave of 1. Where weights differ from tensor to tensor each has its own.
     """
     names = [name for name, _ in recipe.sources]
     reference = names[0] if recipe.method in AFFINE_METHODS else recipe.base or names[0]
@@ -128,8 +128,9 @@ def truth_of(zoo: Nursery, repo: str, recipe: Recipe) -> Made:
     if recipe.method in LINEAR_METHODS and all(nominal[name] is not None for name in others):
         shares = {name: nominal[name] or 0.0 for name in others}
     else:
-        shares = _doses(zoo, recipe, reference, others) or regressed
-    shares[reference] = 1.0 - sum(shares.values())
+        shares = _doses(zoo, recipe, reference, others) or _uneven(zoo, repo, recipe, names)
+    rest = [name for name in dict.fromkeys([reference, *names]) if name not in shares]
+    shares |= dict.fromkeys(rest, (1.0 - sum(shares.values())) / max(len(rest), 1))
     edges = [
         e
         for name, share in shares.items()
@@ -148,6 +149,16 @@ def _regress(
         TORCH_DTYPES[recipe.dtype],
     )
     return dict(zip(others, measured, strict=True))
+
+
+def _uneven(zoo: Nursery, repo: str, recipe: Recipe, names: Sequence[str]) -> dict[str, float]:
+    doses = uneven_doses(
+        zoo.path(repo),
+        zoo.path(zoo.family(split_source(names[0])[0])),
+        [weights_of(zoo, n) for n in names],
+        TORCH_DTYPES[recipe.dtype],
+    )
+    return {name: dose for name, dose in zip(names, doses, strict=True) if dose is not None}
 
 
 def _doses(

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from scripts.zoo.doses import elementwise_doses
-from scripts.zoo.measure import joint_coefficients, read_weights
+from scripts.zoo.measure import joint_coefficients, read_weights, uneven_doses
 from scripts.zoo.merges import Recipe, nominal_coefficients
 from scripts.zoo.quiet import quiet_tools
 
@@ -37,6 +37,22 @@ def test_a_linear_combination_is_regressed_exactly(
     child = model(tmp_path / "child", w=base + 0.3 * (light - base) - 0.2 * (heavy - base))
     found = joint_coefficients(child, family[0], family[1:], torch.float32)
     assert found == pytest.approx([0.3, -0.2], abs=1e-3)
+
+
+def test_weights_that_differ_count_by_what_they_weigh(tmp_path: Path) -> None:
+    """Nine tenths of the first's change lie in one tensor, where it has a weight of .8."""
+    torch.manual_seed(1)
+    base = {n: torch.randn(64, 256) for n in ("a", "b")}
+    one = {"a": 3 * torch.randn(64, 256), "b": torch.randn(64, 256)}
+    two = {n: one[n] + torch.randn(64, 256) for n in base}
+    changed = [{n: base[n] + change[n] for n in base} for change in (one, two)]
+    folders = [model(tmp_path / f"{i}", **m) for i, m in enumerate((base, *changed))]
+    made = {n: base[n] + w * one[n] + (1 - w) * two[n] for n, w in (("a", 0.8), ("b", 0.2))}
+    child = model(tmp_path / "child", **made)
+    found = uneven_doses(child, folders[0], folders, torch.float32)
+    assert found[0] is None
+    assert found[1] == pytest.approx(0.9 * 0.8 + 0.1 * 0.2, abs=0.01)
+    assert found[2] == pytest.approx((10 * 0.2 + 2 * 0.8) / 12, abs=0.01)
 
 
 def test_ties_lets_a_light_source_through_where_the_heavy_one_was_trimmed(
