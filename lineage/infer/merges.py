@@ -16,6 +16,9 @@ EXACT = 0.9
 DOUBTED, SURE = 0.97, 0.985
 """Share below which an exact set is doubted, and that of a larger one which then stands instead."""
 
+LEFT = 0.25
+"""Or share of what the smaller set leaves that the larger may; sums of eight in bf16 reach .98."""
+
 BLURRED = 0.25
 """Share below which no rounding explains what a replay misses."""
 
@@ -152,12 +155,14 @@ def _surer(
     space: Space, child: int, sets: dict[int, list[Fit]], found: list[Replay]
 ) -> list[Replay]:
     """Return larger sets that come out exactly, where those found leave some to be explained."""
-    if max(f.share for f in found) >= DOUBTED:
+    share = max(f.share for f in found)
+    if share >= DOUBTED:
         return []
+    enough = min(SURE, max(DOUBTED, 1 - LEFT * (1 - share)))
     size = len(found[0].rows)
     for larger in sorted(s for s in sets if s > size):
-        tried = [replay(space, child, f.rows, SURE) for f in sets[larger][:3]]
-        exact = [r for r in tried if r and r.share >= SURE and _all_needed(r)]
+        tried = [replay(space, child, f.rows, enough) for f in sets[larger][:3]]
+        exact = [r for r in tried if r and r.share >= enough and _all_needed(r)]
         if exact:
             return exact
     return []
