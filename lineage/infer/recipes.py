@@ -1,5 +1,6 @@
 """From a replay to a recipe: the method's name, its parameters, and the edges."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -68,9 +69,8 @@ def sum_link(family: Family, child: int, outcomes: Sequence[Replay]) -> Explanat
 
 def overall_weights(family: Family, outcome: Replay) -> torch.Tensor:
     """Return one weight per parent: the mean over tensors by their numbers of values."""
-    sizes = torch.tensor([float(torch.tensor(s.shape).prod()) for s in family.slots])
-    telling = (outcome.weights.std(dim=1, correction=0) >= 0).double() * sizes.double()
-    return (outcome.weights * telling[:, None]).sum(0) / telling.sum()
+    sizes = torch.tensor([float(math.prod(s.shape)) for s in family.slots], dtype=torch.float64)
+    return (outcome.weights * sizes[:, None]).sum(0) / sizes.sum()
 
 
 def sum_method(outcome: Replay, weights: torch.Tensor) -> tuple[str, dict[str, JsonValue]]:
