@@ -128,7 +128,9 @@ def truth_of(zoo: Nursery, repo: str, recipe: Recipe) -> Made:
     if recipe.method in LINEAR_METHODS and all(nominal[name] is not None for name in others):
         shares = {name: nominal[name] or 0.0 for name in others}
     else:
-        shares = _doses(zoo, recipe, reference, others) or _uneven(zoo, repo, recipe, names)
+        uneven = recipe.method in (*AFFINE_METHODS, "model_stock")
+        found = _uneven(zoo, repo, recipe, names) if uneven else None
+        shares = found or _doses(zoo, recipe, reference, others) or regressed
     rest = [name for name in dict.fromkeys([reference, *names]) if name not in shares]
     shares |= dict.fromkeys(rest, (1.0 - sum(shares.values())) / max(len(rest), 1))
     edges = [

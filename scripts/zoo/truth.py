@@ -8,10 +8,10 @@
 - `edges`: one per pair of parent and child, with three coefficients. `coefficient` is what the
   recipe says (normalised where the method normalises). `effective` is the dose: for linear methods
   the recipe's, for methods that trim, drop or elect elements the share of the parent's change that
-  came through (`scripts/zoo/doses.py`), for the rest the mean of its weights in each tensor by the
-  energies of its change. `regressed` is the joint least-squares coefficient of the parents' changes
-  in the child's, over all weights; it misleads where one source outweighs another or weights differ
-  from tensor to tensor. The base of a merge holds what is left of 1.
+  came through (`scripts/zoo/doses.py`), for other sums the mean of its weights in each tensor by
+  the energies of its change, for the rest `regressed`. That is the joint least-squares coefficient
+  of the parents' changes in the child's, over all weights; it misleads where one source outweighs
+  another or weights differ from tensor to tensor. The base of a merge holds what is left of 1.
 - `contents`: for each model its generators with the coefficient of each one's own change
   (`W_generator - W_its_parent`; for a root its weights, for an adapter its scaled product),
   composed along the edges from the effective coefficients. Where parents gave whole layers or
