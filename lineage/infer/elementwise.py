@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lineage.infer.gifts import given, seen_on, share_by_chance
+from lineage.infer.gifts import given, given_usually, seen_on, share_by_chance
 from lineage.infer.grain import Grain
 from lineage.infer.mass import along, by_energy, energy
 from lineage.infer.mixture import RULES, Mixture, Rule
@@ -203,20 +203,18 @@ def _without_one(state: State) -> State | None:
     Little is a small dose that is not worth its cost, or next to none of a source's changes: those
     are what chance finds in what the others leave.
     """
-    scene, rule = state.scene, state.mixture.rule
-    deltas = scene.deltas(state.rows)[None]
-    gave, kept = given(scene, deltas, ranks_of(scene, deltas, rule), state.mixture)
-    doses = [abs(value) for value, _ in _doses(state, deltas[0], gave)]
+    found, kept = _doses(state)
+    doses = [abs(value) for value, _ in found]
     best: State | None = None
     for faint in sorted(range(len(doses)), key=lambda n: doses[n])[:2]:
         if doses[faint] >= FAINT:
             break
         rest = [n for n in range(len(doses)) if n != faint]
         rows = tuple(state.rows[n] for n in rest)
-        tried = _finest(scene, rows, [rule], state.mixture.of(rest))
+        tried = _finest(state.scene, rows, [state.mixture.rule], state.mixture.of(rest))
         if tried is None:
             continue
-        if float(kept[faint]) < THIN and tried.missed <= MISSED:
+        if kept[faint] < THIN and tried.missed <= MISSED:
             return tried
         if tried.score > (best or state).score:
             best = tried
@@ -277,22 +275,28 @@ def doses_by_tensor(space: Space, child: int, found: Elementwise) -> torch.Tenso
     return torch.stack([value, width], 2)
 
 
-def _doses(state: State, deltas: torch.Tensor, gave: torch.Tensor) -> list[tuple[float, float]]:
-    """Return the coefficient of each source's change (k, P) in what it gave, and its half width.
+def _doses(state: State) -> tuple[list[tuple[float, float]], list[float]]:
+    """Return each source's dose, the coefficient of its change in what it gave, and half width.
 
-    Sketches tell it of one source alone, probed positions of several. Each tensor counts by the
-    energy of the source's change in all of its values. The interval is a jackknife over tensors.
+    And the share of each source's change, by size, that survived. Sketches tell the dose of one
+    source alone, probed positions those of several. Each tensor counts by the energy of the
+    source's change in all of its values. The interval is a jackknife over tensors.
     """
-    scene = state.scene
-    own = deltas.double() * scene.worth
-    above, below = scene.by_tensor(gave * own), scene.by_tensor(own * deltas)
-    parts, family = above / below, scene.space.family
+    scene, mixture, family = state.scene, state.mixture, state.scene.space.family
+    deltas = scene.deltas(state.rows)[None]
+    ranks = ranks_of(scene, deltas, mixture.rule)
+    gave, kept = given(scene, deltas, ranks, mixture)
+    usual = given_usually(scene, deltas, ranks, mixture)
+    own = deltas[0].double() * scene.worth
+    below = scene.by_tensor(own * deltas[0])
+    parts = scene.by_tensor((gave if usual is None else usual) * own) / below
     if len(state.rows) == 1:
         seen = along(family, scene.child, scene.base, state.rows[0])
         parts = torch.where(seen.isnan(), parts, seen)
     energies = torch.stack([energy(family, row, scene.base) for row in state.rows])
-    means, widths = by_energy(parts, energies)
-    return list(zip(means.tolist(), widths.tolist(), strict=True))
+    means, _ = by_energy(parts, energies)
+    _, widths = by_energy(scene.by_tensor(gave * own) / below, energies)
+    return list(zip(means.tolist(), widths.tolist(), strict=True)), kept.tolist()
 
 
 def _on(scene: Scene, state: State) -> State:
@@ -306,7 +310,7 @@ def _described(state: State) -> Elementwise:
     scene, mixture = state.scene, state.mixture
     deltas = scene.deltas(state.rows)[None]
     ranks = ranks_of(scene, deltas, mixture.rule)
-    gave, kept = given(scene, deltas, ranks, mixture)
+    doses, kept = _doses(state)
     return Elementwise(
         base=scene.base,
         rows=state.rows,
@@ -316,6 +320,6 @@ def _described(state: State) -> Elementwise:
         changed=scene.changed,
         values=int(scene.moved.sum()),
         likelihood=state.score,
-        doses=_doses(state, deltas[0], gave),
-        kept=[float(k) for k in kept],
+        doses=doses,
+        kept=kept,
     )

@@ -5,20 +5,7 @@ from pydantic import JsonValue
 
 from lineage.infer.elementwise import Elementwise
 from lineage.infer.mixture import ELECTED_SUM, JOINT_MEAN, MEAN, SCALED_MEAN, SUM
-
-WHOLE = 0.96
-"""Survival of the larger changes from which none of them was dropped by chance."""
-
-CUT = 0.04
-"""By how much less of the largest survives where outliers are cut off (breadcrumbs)."""
-
-STEEP, SLOPED = 0.4, 0.06
-"""By how much more of large changes survives than of middling ones: where small ones are trimmed,
-and where their chances rise with rank (DELLA)."""
-
-TOPPED, EMPTY = 0.5, 0.15
-"""Survival of the largest changes, at least, and of middling ones beside it, at most, that shows
-trimming where only a few per cent are kept: DELLA's chances rise in a straight line."""
+from lineage.infer.survival import BY_CHANCE, WHOLE, survival_shape
 
 ONE = 0.02
 
@@ -48,7 +35,7 @@ def elementwise_method(
         weights = mixture.weight[0].mean(1)
         weights = weights / weights.sum()
         return _mean_method(found, shape, scales), named, [float(w) for w in weights]
-    rescaled = shape in ("random", "ranked")
+    rescaled = shape in BY_CHANCE
     if rescaled:
         scales = [s * k for s, k in zip(scales, found.kept, strict=True)]
     method = {
@@ -74,7 +61,7 @@ def density(survival: torch.Tensor, shape: str) -> float:
     The smallest changes are lost in rounding. What was dropped at random is taken from the others;
     trimming leaves no more of the smaller ranks than of the larger.
     """
-    if shape in ("random", "ranked"):
+    if shape in BY_CHANCE:
         return float(survival[1:].mean())
     falling = torch.cummin(survival[:-1].flip(0), 0).values
     return float((falling.sum() + survival[-1]) / len(survival))
@@ -90,15 +77,3 @@ def _mean_method(found: Elementwise, shape: str, scales: list[float]) -> str:
     if rule == SCALED_MEAN and shape != "large" and any(abs(s - 1) > ONE for s in scales):
         return "della"
     return "ties" if rule in (MEAN, SCALED_MEAN) else "sce"
-
-
-def survival_shape(survival: torch.Tensor) -> str:
-    """Say which changes survive, from (sources, ranks) shares: the smallest ranks tell nothing."""
-    mean = survival.mean(0)
-    middle, large, largest = float(mean[2:4].mean()), float(mean[5:7].mean()), float(mean[-1])
-    top = max(large, largest)
-    if top > TOPPED and middle < EMPTY * top:  # few are kept: all that are lie in the last ranks
-        return "large"
-    if large - middle > STEEP or large > WHOLE:
-        return "large but the largest" if largest < large - CUT else "large"
-    return "ranked" if (large + largest) / 2 - middle > SLOPED else "random"
