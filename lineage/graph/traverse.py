@@ -12,6 +12,7 @@ from lineage.domain.errors import UnknownRefError
 from lineage.graph.store import Node, Store
 
 _SLICE = 50_000  # nodes asked for at once: between slices the clock is looked at
+_RELATIVES = 100_000  # of a base's descendants those nearest to it
 
 
 class Reached(NamedTuple):
@@ -76,6 +77,19 @@ def ancestors(
     """Return all that `roots` descend from, as `descendants` does: witnesses are children here."""
     limits = _Limits.starting_now(max_depth, max_nodes, deadline_s)
     return _search(store, roots, _up(store, statuses), limits)
+
+
+def relatives(
+    store: Store, roots: Collection[str], *, statuses: Collection[Status] | None = None
+) -> set[str]:
+    """Return what shares an ancestor with `roots`, less these and their ancestors.
+
+    With `statuses` only edges of such a status count. Of what descends from the ancestors the
+    nearest 100,000 are looked at.
+    """
+    above = ancestors(store, roots, statuses=statuses).nodes
+    family = descendants(store, list(above), statuses=statuses, max_nodes=_RELATIVES).nodes
+    return family.keys() - above.keys()
 
 
 def shortest_path(

@@ -3,10 +3,7 @@
 from lineage.domain.derivation import SHOWN
 from lineage.domain.revision import Kind, TimeSource
 from lineage.graph.store import Store
-from lineage.graph.traverse import ancestors, descendants
-
-_FAMILY = 100_000
-"""Relatives looked at."""
+from lineage.graph.traverse import descendants, relatives
 
 _MOST = 64
 """Relatives named, those with most downloads: each of them will be read."""
@@ -25,12 +22,9 @@ def older_relatives(store: Store, name: str) -> list[str]:
     made = revisions[0].created_at if revisions else None
     if made is None or revisions[0].time_source not in _TRUSTED:
         return []
-    above = ancestors(store, [name], statuses=SHOWN).nodes
-    family = descendants(store, list(above), statuses=SHOWN, max_nodes=_FAMILY).nodes
-    below = descendants(store, [name], max_nodes=_FAMILY)
-    if not below.complete:
-        return []
-    briefs = store.briefs(family.keys() - above.keys() - below.nodes.keys())
+    briefs = store.briefs(
+        relatives(store, [name], statuses=SHOWN) - descendants(store, [name]).nodes.keys()
+    )
     before = [
         (-(brief.downloads or 0), other)
         for other, brief in briefs.items()

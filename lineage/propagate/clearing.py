@@ -8,15 +8,13 @@ from lineage.domain.advisory import Advisory
 from lineage.domain.derivation import SHOWN
 from lineage.domain.exposure import DoseBasis, Exposure, ExposureStatus, Impact
 from lineage.domain.ids import split_revision_id
+from lineage.graph import traverse
 from lineage.graph.store import Brief, Store
-from lineage.graph.traverse import ancestors, descendants
 from lineage.propagate.dose import Dose
 from lineage.propagate.hazards import UNLINKED, fades, tier
 from lineage.propagate.holding import Gauge, finite
 from lineage.propagate.impact import owner_of
 from lineage.propagate.reached import members_of
-
-_MOST = 100_000  # relatives looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +49,7 @@ def relatives(store: Store, impact: Impact) -> list[str]:
     roots = {name for names in members for name in names}
     if not roots:
         return []
-    above = ancestors(store, roots, statuses=SHOWN).nodes
-    family = descendants(store, list(above), statuses=SHOWN, max_nodes=_MOST).nodes
-    briefs = store.briefs(family.keys() - above.keys() - known)
+    briefs = store.briefs(traverse.relatives(store, roots, statuses=SHOWN) - known)
     return sorted(briefs, key=lambda name: (-(briefs[name].downloads or 0), name))
 
 

@@ -11,7 +11,7 @@ from lineage.domain.derivation import (
 )
 from lineage.domain.errors import UnknownRefError
 from lineage.graph.store import DeclaredEdge, Record, Store
-from lineage.graph.traverse import ancestors, descendants, shortest_path
+from lineage.graph.traverse import ancestors, descendants, relatives, shortest_path
 from tests.graph.building import declared, edges, measured, rev
 
 
@@ -158,3 +158,13 @@ def assert_like_networkx(store: Store, graph: "nx.DiGraph[str]", root: str) -> N
             nearer = (p for p in graph.predecessors(found) if depths.get(p) == depth - 1)
             assert witness == min(nearer)
     assert set(ancestors(store, [root]).nodes) == nx.ancestors(graph, root) | {root}
+
+
+def test_relatives_share_an_ancestor_and_are_in_nobodys_line(store: Store) -> None:
+    store.import_edges(
+        edges([("root", "a"), ("root", "b"), ("a", "c"), ("b", "d"), ("x", "y")]), "f"
+    )
+    assert relatives(store, ["a"]) == {"b", "c", "d"}
+    assert relatives(store, ["c", "d"]) == set()
+    assert relatives(store, ["y"]) == set()
+    assert relatives(store, ["a"], statuses={Status.MEASURED}) == set()
