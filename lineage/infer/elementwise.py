@@ -278,9 +278,9 @@ def doses_by_tensor(space: Space, child: int, found: Elementwise) -> torch.Tenso
 def _doses(state: State) -> tuple[list[tuple[float, float]], list[float]]:
     """Return each source's dose, the coefficient of its change in what it gave, and half width.
 
-    And the share of each source's change, by size, that survived. Sketches tell the dose of one
-    source alone, probed positions those of several. Each tensor counts by the energy of the
-    source's change in all of its values. The interval is a jackknife over tensors.
+    And the share of each source's change, by size, that survived. Sketches, which see all values,
+    tell the dose of one source alone; of several probed positions do, each tensor counting by its
+    number of values. The interval is a jackknife over tensors.
     """
     scene, mixture, family = state.scene, state.mixture, state.scene.space.family
     deltas = scene.deltas(state.rows)[None]
@@ -290,10 +290,12 @@ def _doses(state: State) -> tuple[list[tuple[float, float]], list[float]]:
     own = deltas[0].double() * scene.worth
     below = scene.by_tensor(own * deltas[0])
     parts = scene.by_tensor((gave if usual is None else usual) * own) / below
+    sizes = torch.tensor([float(math.prod(s.shape)) for s in family.slots], dtype=torch.float64)
+    energies = below * sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
     if len(state.rows) == 1:
         seen = along(family, scene.child, scene.base, state.rows[0])
         parts = torch.where(seen.isnan(), parts, seen)
-    energies = torch.stack([energy(family, row, scene.base) for row in state.rows])
+        energies = energy(family, state.rows[0], scene.base)[None]
     means, _ = by_energy(parts, energies)
     _, widths = by_energy(scene.by_tensor(gave * own) / below, energies)
     return list(zip(means.tolist(), widths.tolist(), strict=True)), kept.tolist()
