@@ -3,6 +3,7 @@
 import torch
 from pydantic import JsonValue
 
+from lineage.infer.grain import Grain
 from lineage.infer.mixture import SUM, Mixture
 from lineage.infer.mixturefit import FINE, MixtureFit
 from lineage.infer.scene import Scene
@@ -39,9 +40,11 @@ def given_usually(
     """Return (k, P) what the sources of a sum that drops by chance give on the average.
 
     Which changes it kept of those looked at is chance, and the few largest would speak loudest.
-    None where something else decides what survives.
+    None where something else decides what survives, and where small changes are lost in rounding,
+    so that fewer seem kept than were.
     """
-    if mixture.rule != SUM or survival_shape(mixture.survival[0]) not in BY_CHANCE:
+    by_chance = survival_shape(mixture.survival[0]) in BY_CHANCE
+    if mixture.rule != SUM or not by_chance or scene.grain is not Grain.F32:
         return None
     scale = MixtureFit(scene, deltas, ranks, mixture.rule).spread(mixture.scale)
     usual: torch.Tensor = (scale * mixture.survival.gather(2, ranks) * deltas)[0]
