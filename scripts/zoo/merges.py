@@ -138,7 +138,10 @@ def truth_of(zoo: Nursery, repo: str, recipe: Recipe) -> Made:
         for name, share in shares.items()
         for e in _edges(recipe, name, share, nominal, regressed.get(name))
     ]
-    return Made("merge", _joined(edges), shares=_by_repo(shares))
+    root = zoo.family(split_source(names[0])[0])
+    # The root is whole in all of its family, whatever its sources' doses in a curved sum add to.
+    left = {root: 1.0 - sum(shares.values())}
+    return Made("merge", _joined(edges), shares=_by_repo(shares), holds=left)
 
 
 def _regress(

@@ -8,6 +8,7 @@ import yaml
 
 from lineage.domain.derivation import Relation
 from scripts.zoo.measure import joint_coefficients, read_weights
+from scripts.zoo.merges import AFFINE_METHODS
 from scripts.zoo.truth import Claims, Truth
 from tests.zoos import repositories
 
@@ -36,12 +37,15 @@ def test_two_roots_of_one_architecture_are_independent(small: Zoo) -> None:
 
 
 def test_effective_coefficients_of_a_merge_add_to_one(small: Zoo) -> None:
+    """But for rounding where weights differ from tensor to tensor: each source has its own dose."""
     _, truth = small
     merges = {e.child for e in truth.edges if e.relation is Relation.MERGE}
     assert merges
     for child in merges:
         shares = [e.effective for e in truth.parents(child)]
-        assert sum(s for s in shares if s is not None) == pytest.approx(1.0, abs=1e-6)
+        uneven = any(e.method in AFFINE_METHODS for e in truth.parents(child))
+        total = sum(s for s in shares if s is not None)
+        assert total == pytest.approx(1.0, abs=0.05 if uneven else 1e-6)
 
 
 def test_contents_start_from_the_whole_root(small: Zoo) -> None:

