@@ -9,7 +9,7 @@ import torch
 from lineage.domain.derivation import SHOWN, Derivation, Relation
 from lineage.domain.errors import UnknownRefError
 from lineage.infer.blends import blend_fit
-from lineage.infer.family import Family, stack
+from lineage.infer.family import Family, stack, stack_on
 from lineage.infer.inside import place
 from lineage.infer.jointfit import JointFit, curved_shares, joint_fit
 from lineage.infer.scan import scan
@@ -196,7 +196,7 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
         return _alone(target, views, parents)
     roots = _roots(views, parents)
     models = [v for v in views.values() if v.is_model]
-    family = stack([root, *[m for m in models if m is not root]])
+    family = stack_on(root, models)
     rows = family.rows
     own = family.values[rows[target]] - family.values[0]
     names, changes = own_changes(family, views, parents, rows, own)

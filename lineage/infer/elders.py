@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from lineage.domain.derivation import Derivation
 from lineage.infer.contents import line_of, own_change, parents_of, trained
-from lineage.infer.family import stack
+from lineage.infer.family import stack_on
 from lineage.infer.types import Subject
 from lineage.infer.views import open_view
 
@@ -39,7 +39,7 @@ def nearest_elders(
     root = next((v for v in models if v.id in above and not parents.get(v.id)), None)
     if root is None or not names:
         return []
-    family = stack([root, *(m for m in models if m is not root)])
+    family = stack_on(root, models)
     views, nowhere = {v.id: v for v in models}, family.values.new_zeros(family.values.shape[1])
     changes = {
         name: own_change(name, family, views, parents, family.rows, nowhere)

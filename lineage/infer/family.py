@@ -79,6 +79,11 @@ def stack(views: Sequence[View]) -> Family:
     return Family(list(views), slots, values, have, index, extra, _unit(values[0], slots))
 
 
+def stack_on(root: View, views: Iterable[View]) -> Family:
+    """Stack `views` on the slots of `root`, which may be one of them."""
+    return stack([root, *(view for view in views if view is not root)])
+
+
 def _fill(
     row: int,
     view: View,

@@ -15,16 +15,26 @@ def mass(family: Family) -> torch.Tensor:
     """
     out = torch.empty(len(family.slots), dtype=torch.float64)
     for number, slot in enumerate(family.slots):
-        whole = float(torch.tensor(slot.shape).prod())
-        out[number] = whole / max(slot.size, 1)
-        if whole > slot.size:
+        out[number] = slot.whole / max(slot.size, 1)
+        if slot.whole > slot.size:
             seen, probed = _energies(family, number)
             if seen > 0 and probed > 0:
                 out[number] = seen / probed
     return out
 
 
-def energy(family: Family, row: int, base: int) -> torch.Tensor:
+def in_all_values(
+    family: Family, child: int, base: int, row: int, probed: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (tensors) the coefficients of a child's one source, and the energies of its change.
+
+    Both as all values have them; `probed` (tensors) stand where nothing but the probe tells.
+    """
+    seen = _along(family, child, base, row)
+    return torch.where(seen.isnan(), probed, seen), _energy(family, row, base)
+
+
+def _energy(family: Family, row: int, base: int) -> torch.Tensor:
     """Return (tensors), float64: the squared norm of a model's change from another, all values.
 
     By sketches where both models have them, else by the probe and the number of values. A tensor
@@ -35,15 +45,14 @@ def energy(family: Family, row: int, base: int) -> torch.Tensor:
         if not family.have[[row, base], number].all():
             continue
         change = family.values[[row, base], slot.start : slot.stop].double().diff(dim=0)
-        whole = float(torch.tensor(slot.shape).prod())
-        out[number] = float(change.square().sum()) * whole / max(slot.size, 1)
+        out[number] = float(change.square().sum()) * slot.whole / max(slot.size, 1)
         ours, theirs = _sketch(family, row, number), _sketch(family, base, number)
-        if whole > slot.size and ours is not None and theirs is not None:
+        if slot.whole > slot.size and ours is not None and theirs is not None:
             out[number] = float((ours - theirs).square().sum())
     return out
 
 
-def along(family: Family, child: int, base: int, row: int) -> torch.Tensor:
+def _along(family: Family, child: int, base: int, row: int) -> torch.Tensor:
     """Return (tensors), float64: the coefficient of a model's change in the child's, all values.
 
     Both are changes from the base; that of least squares, in each tensor for itself. In tensors
@@ -58,7 +67,7 @@ def along(family: Family, child: int, base: int, row: int) -> torch.Tensor:
     for number, slot in enumerate(family.slots):
         if not family.have[list(rows), number].all():
             continue
-        if float(torch.tensor(slot.shape).prod()) <= slot.size:
+        if slot.whole <= slot.size:
             parts = [family.values[r, slot.start : slot.stop].double() for r in rows]
         else:
             parts = [s for r in rows if (s := _sketch(family, r, number)) is not None]

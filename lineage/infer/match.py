@@ -1,5 +1,6 @@
 """Which tensor of one model is which of another, from shapes and values; names only break ties."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,11 @@ class Slot:
     def size(self) -> int:
         """Number of stacked values."""
         return self.stop - self.start
+
+    @property
+    def whole(self) -> int:
+        """Number of all values."""
+        return math.prod(self.shape)
 
 
 def by_shape(tensors: Sequence[Tensor]) -> dict[tuple[int, ...], list[int]]:

@@ -11,7 +11,7 @@ from lineage.domain.derivation import Derivation
 from lineage.domain.errors import UnknownRefError
 from lineage.infer.contents import line_of, own_changes, parents_of, trained
 from lineage.infer.elementwise import doses_by_tensor, elementwise
-from lineage.infer.family import Family, stack
+from lineage.infer.family import Family, stack, stack_on
 from lineage.infer.mass import mass
 from lineage.infer.shares import in_parts, let_through, shares_of
 from lineage.infer.space import make_space
@@ -69,7 +69,7 @@ class _Table:
         self, views: dict[str, View], parents: dict[str, list[Derivation]], root: View
     ) -> None:
         self._views, self._parents, self._root = views, parents, root
-        self.family = stack([root, *(v for v in views.values() if v is not root and v.is_model)])
+        self.family = stack_on(root, (v for v in views.values() if v.is_model))
         self.changes: dict[str, torch.Tensor] = {}
         self._known: dict[str, dict[str, Column]] = {}
 

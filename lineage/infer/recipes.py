@@ -1,6 +1,5 @@
 """From a replay to a recipe: the method's name, its parameters, and the edges."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -69,7 +68,7 @@ def sum_link(family: Family, child: int, outcomes: Sequence[Replay]) -> Explanat
 
 def overall_weights(family: Family, outcome: Replay) -> torch.Tensor:
     """Return one weight per parent: the mean over tensors by their numbers of values."""
-    sizes = torch.tensor([float(math.prod(s.shape)) for s in family.slots], dtype=torch.float64)
+    sizes = torch.tensor([s.whole for s in family.slots], dtype=torch.float64)
     return (outcome.weights * sizes[:, None]).sum(0) / sizes.sum()
 
 

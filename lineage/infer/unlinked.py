@@ -14,7 +14,7 @@ import torch
 
 from lineage.domain.derivation import Derivation
 from lineage.infer.contents import blend_of, line_of, own_change, parents_of, summed, trained
-from lineage.infer.family import Family, stack
+from lineage.infer.family import Family, stack_on
 from lineage.infer.jointfit import curved_shares, joint_fit
 from lineage.infer.scene import sum_by
 from lineage.infer.shares import Bounds, in_parts, shares_of
@@ -83,7 +83,7 @@ class _Bounds:
     def __post_init__(self) -> None:
         models = [v for v in self.views.values() if v.is_model]
         root = next((v for v in models if not self.parents.get(v.id)), models[0])
-        self._family = stack([root, *(m for m in models if m is not root)])
+        self._family = stack_on(root, models)
 
     def of(self, name: str) -> Bounds | None:
         """Return the bounds of a model, or of an adapter's own change; None if nothing tells."""

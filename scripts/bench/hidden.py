@@ -72,11 +72,6 @@ def _ways(score: Counter[str], kind: str) -> str:
     return f"alone {score[f'{kind} alone']}, fit {score[f'{kind} fit']}"
 
 
-def _older(one: Subject, than: Subject) -> bool:
-    made, then = one.created_at, than.created_at
-    return made is not None and then is not None and made < then
-
-
 def _sources(truth: Truth, line: Lines, known: Mapping[str, Subject]) -> list[str]:
     """Return the fine-tunes from which much descends, in a fixed order of chance."""
     models = (r for r in truth.repos if r.generator and r.kind == "model" and r.id in known)
@@ -95,9 +90,9 @@ def _scored(
     pair = [asked, *(s for name, s in members.items() if source in line.below(name))]
     edges += [e for e in scan(pair, ignore_claims=True).derivations if e.child == asked.revision]
     everything = list(members.values())
-    older = [
-        s.revision for s in others if (again or _older(s, asked)) and s.kind is not Kind.ADAPTER
-    ]
+    made = {s.revision: truth.repo(name).created_at for name, s in members.items()}
+    models = [s.revision for s in others if s.kind is not Kind.ADAPTER]
+    older = [name for name in models if again or made[name] < made[asked.revision]]
     elders = nearest_elders(asked.revision, older, everything, edges)
     below, touched = line.below(source), line.below(source, inside=False)
     for name, subject in members.items():

@@ -123,13 +123,13 @@ def truth_of(zoo: Nursery, repo: str, recipe: Recipe) -> Made:
     names = [name for name, _ in recipe.sources]
     reference = names[0] if recipe.method in AFFINE_METHODS else recipe.base or names[0]
     others = [name for name in names if name != reference]
-    nominal = nominal_coefficients(recipe)
+    root, nominal = zoo.family(split_source(names[0])[0]), nominal_coefficients(recipe)
     regressed = _regress(zoo, repo, recipe, reference, others)
     if recipe.method in LINEAR_METHODS and all(nominal[name] is not None for name in others):
         shares = {name: nominal[name] or 0.0 for name in others}
     else:
         uneven = recipe.method in (*AFFINE_METHODS, "model_stock")
-        found = _uneven(zoo, repo, recipe, names) if uneven else None
+        found = _uneven(zoo, repo, recipe, root, names) if uneven else None
         shares = found or _doses(zoo, recipe, reference, others) or regressed
     rest = [name for name in dict.fromkeys([reference, *names]) if name not in shares]
     shares |= dict.fromkeys(rest, (1.0 - sum(shares.values())) / max(len(rest), 1))
@@ -138,7 +138,6 @@ def truth_of(zoo: Nursery, repo: str, recipe: Recipe) -> Made:
         for name, share in shares.items()
         for e in _edges(recipe, name, share, nominal, regressed.get(name))
     ]
-    root = zoo.family(split_source(names[0])[0])
     # The root is whole in all of its family, whatever its sources' doses in a curved sum add to.
     left = {root: 1.0 - sum(shares.values())}
     return Made("merge", _joined(edges), shares=_by_repo(shares), holds=left)
@@ -156,10 +155,12 @@ def _regress(
     return dict(zip(others, measured, strict=True))
 
 
-def _uneven(zoo: Nursery, repo: str, recipe: Recipe, names: Sequence[str]) -> dict[str, float]:
+def _uneven(
+    zoo: Nursery, repo: str, recipe: Recipe, root: str, names: Sequence[str]
+) -> dict[str, float]:
     doses = uneven_doses(
         zoo.path(repo),
-        zoo.path(zoo.family(split_source(names[0])[0])),
+        zoo.path(root),
         [weights_of(zoo, n) for n in names],
         TORCH_DTYPES[recipe.dtype],
     )
