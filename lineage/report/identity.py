@@ -21,4 +21,4 @@ def page(revision_id: str) -> str | None:
     repo, commit = split_revision_id(revision_id)
     if not is_repo_id(repo):
         return None
-    return f"https://huggingface.co/{repo}" + (f"/tree/{commit}" if commit else "")
+    return f"https://huggingface.co/{repo}" + (f"/tree/{quote(commit, safe='')}" if commit else "")
