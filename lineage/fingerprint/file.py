@@ -26,6 +26,7 @@ from lineage.fingerprint.invariantarrays import (
 from lineage.fingerprint.layout import DeltaEntry, Index, TensorEntry
 from lineage.fingerprint.types import (
     SKETCH_K,
+    VECTOR_BUCKETS,
     VERSION,
     DeltaPrint,
     Fingerprint,
@@ -33,7 +34,7 @@ from lineage.fingerprint.types import (
     TensorPrint,
 )
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 31
 """Size of a fingerprint file, at most."""
 
 _NAME = "lineage.fingerprint"
@@ -66,9 +67,8 @@ def dumps(fp: Fingerprint) -> bytes:
         "metadata": dict(fp.metadata),
         "tensors": [_tensor_entry(t) for t in fp.tensors],
         "deltas": [_delta_entry(d) for d in fp.deltas],
+        "invariants": entry_of(fp.invariants),
     }
-    if fp.version > 1:
-        index["invariants"] = entry_of(fp.invariants)
     text = json.dumps(index, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     try:
         arrays = {"index": np.frombuffer(text.encode(), np.uint8)}
@@ -76,8 +76,8 @@ def dumps(fp: Fingerprint) -> bytes:
         raise FingerprintError(
             "a tensor name or the metadata is not Unicode text and cannot be kept"
         ) from error
-    kept = arrays_of(fp.invariants) if fp.version > 1 else {}
-    data = _write(arrays | _tensor_arrays(fp) | _delta_arrays(fp) | kept, fp.version)
+    arrays |= _tensor_arrays(fp) | _delta_arrays(fp) | arrays_of(fp.invariants)
+    data = _write(arrays, fp.version)
     if len(data) > MAX_BYTES:
         raise FingerprintError(f"the fingerprint takes {len(data)} bytes, {MAX_BYTES} are allowed")
     return data
@@ -105,7 +105,7 @@ def _tensor_arrays(fp: Fingerprint) -> _Arrays:
     return {
         "digests": np.frombuffer(digests, np.uint8).reshape(len(fp.tensors) if full else 0, 2, 32),
         "matrix_sketches": _stack([s for s in sketches if s.ndim == 2], (SKETCH_K, SKETCH_K)),
-        "vector_sketches": _stack([s for s in sketches if s.ndim == 1], (SKETCH_K * SKETCH_K,)),
+        "vector_sketches": _stack([s for s in sketches if s.ndim == 1], (VECTOR_BUCKETS,)),
         "probes": np.frombuffer(b"".join(t.probe for t in fp.tensors), np.uint8),
         "stats": np.array([astuple(t.stats) for t in fp.tensors], "<f8").reshape(-1, 7),
     }
@@ -149,8 +149,8 @@ def _write(arrays: _Arrays, version: int) -> bytes:
 def loads(data: bytes) -> Fingerprint:
     """Return the fingerprint in a file, after checking all of it.
 
-    Files of version 1 have no invariants. Raises FingerprintError for anything that `dumps` would
-    not have written.
+    Raises FingerprintError for anything that `dumps` would not have written, files of other
+    versions among it.
     """
     if len(data) > MAX_BYTES:
         raise FingerprintError(f"fingerprint of {len(data)} bytes, {MAX_BYTES} are allowed")
@@ -189,10 +189,11 @@ def _index(array: npt.NDArray[Any] | None) -> Index:
     try:
         index = json.loads(array.tobytes())
         version = index.get("version") if isinstance(index, dict) else None
-        if isinstance(version, int) and version > VERSION:
+        if isinstance(version, int) and version != VERSION:
+            newer = version > VERSION
             raise FingerprintError(
-                f"fingerprint of layout {version}, this version reads up to {VERSION}",
-                hint="Upgrade lineage, or fingerprint the artifact again.",
+                f"fingerprint of layout {version}, this version reads {VERSION}",
+                hint=f"{'Upgrade lineage, or f' if newer else 'F'}ingerprint the artifact again.",
             )
         return Index.model_validate(index)
     except (ValidationError, ValueError, RecursionError) as error:
@@ -240,7 +241,7 @@ def _check(arrays: _Arrays, sizes: _Sizes, index: Index, *, full: bool) -> None:
     wanted: dict[str, tuple[str, tuple[int, ...]]] = {
         "digests": ("u1", (sizes.tensors if full else 0, 2, 32)),
         "matrix_sketches": ("<f4", (sizes.matrices, k, k)),
-        "vector_sketches": ("<f4", (sizes.vectors, k * k)),
+        "vector_sketches": ("<f4", (sizes.vectors, VECTOR_BUCKETS)),
         "probes": ("u1", (sizes.probes,)),
         "stats": ("<f8", (sizes.tensors, 7)),
         "delta_sketches": ("<f4", (sizes.deltas, k, k)),
@@ -248,8 +249,7 @@ def _check(arrays: _Arrays, sizes: _Sizes, index: Index, *, full: bool) -> None:
         "delta_singular": ("<f4", (sizes.singular,)),
         "delta_scales": ("<f8", (sizes.deltas, 2)),
     }
-    if index.version > 1:
-        wanted |= wanted_arrays(index.invariants)
+    wanted |= wanted_arrays(index.invariants)
     if set(arrays) != set(wanted):
         odd = ", ".join(sorted(set(arrays) ^ set(wanted)))[:200]
         raise FingerprintError(f"fingerprint lacks or has too many arrays: {odd}")

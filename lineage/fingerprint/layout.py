@@ -8,7 +8,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from lineage.domain.base import Model
 from lineage.domain.revision import Coverage
-from lineage.fingerprint.probe import is_stack, probe_runs, sampled_rows
+from lineage.fingerprint.probe import probe_runs, sampled_rows
 from lineage.fingerprint.types import LAYERS, SKETCH_K, VERSION
 from lineage.weights.dtype import DType
 
@@ -103,7 +103,7 @@ class Index(Model):
     """All of a fingerprint but its arrays."""
 
     layout: Literal["lineage.fingerprint"]
-    version: Annotated[int, Field(ge=1, le=VERSION, strict=True)]
+    version: Annotated[int, Field(ge=VERSION, le=VERSION, strict=True)]
     seed: Annotated[int, Field(ge=0, lt=1 << 64, strict=True)]
     k: Annotated[int, Field(ge=SKETCH_K, le=SKETCH_K, strict=True)]
     format: Annotated[str, Field(max_length=256)]
@@ -130,8 +130,6 @@ class Index(Model):
             raise ValueError("a sketch without full coverage")
         if self.deltas and self.coverage is Coverage.NONE:
             raise ValueError("deltas without coverage")
-        if self.invariants and (not full or self.version < 2):
-            raise ValueError("invariants without full coverage, or in a file of version 1")
-        if self.version < 3 and any(is_stack(t.values_shape) for t in self.tensors):
-            raise ValueError("a stack of experts in a file of version 2: read the model again")
+        if self.invariants and not full:
+            raise ValueError("invariants without full coverage")
         return self

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from lineage.fingerprint.signs import SEED, signs
-from lineage.fingerprint.types import SKETCH_K
+from lineage.fingerprint.types import SKETCH_K, VECTOR_BUCKETS
 
 BLOCK = 1 << 18
 """Elements of a canonical block, about: float32 copies of one stay in a core's caches."""
@@ -56,7 +56,7 @@ class Sketcher:
         """Number of values of the tensor."""
         self._wide = not self._vector and self._columns > _WIDE
         if self._vector:
-            self._columns, self._rows = SKETCH_K * SKETCH_K, -(-self.size // SKETCH_K**2)
+            self._columns, self._rows = VECTOR_BUCKETS, -(-self.size // VECTOR_BUCKETS)
         if self._wide:
             self.block = _WIDE
             self._folded = np.zeros((SKETCH_K, SKETCH_K), np.float64)
@@ -114,7 +114,7 @@ class Sketcher:
         )
 
     def result(self) -> npt.NDArray[np.float32]:
-        """Return the sketch: (k, k) of a matrix, (k*k,) of a vector.
+        """Return the sketch: (k, k) of a matrix, (VECTOR_BUCKETS,) of a vector.
 
         Finite, whatever sums were beyond float32: values near its end are damage, not weights.
         """
@@ -150,7 +150,7 @@ def _flat(values: Array) -> torch.Tensor:
 
 
 def sketch_matrix(values: Array, seed: int = SEED) -> npt.NDArray[np.float32]:
-    """Return the sketch of a whole tensor: (k, k) float32, for vectors (k*k,).
+    """Return the sketch of a whole tensor: (k, k) float32, of vectors (VECTOR_BUCKETS,).
 
     `values` is a numpy array or a torch tensor of any real type; all but its first axis are joined.
     """

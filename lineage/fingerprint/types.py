@@ -9,10 +9,13 @@ import numpy.typing as npt
 from lineage.domain.revision import Coverage
 from lineage.weights.dtype import DType
 
-SKETCH_K = 32
-"""Buckets per axis of a matrix sketch; vectors are sketched into SKETCH_K**2 buckets."""
+SKETCH_K = 64
+"""Buckets per axis of a matrix sketch."""
 
-VERSION = 3
+VECTOR_BUCKETS = 1024
+"""Buckets of a vector's sketch."""
+
+VERSION = 4
 """Of what a fingerprint means and how it is laid out: raised whenever either changes."""
 
 LAYERS = 8

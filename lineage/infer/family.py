@@ -54,6 +54,16 @@ class Family:
         """Return the rows of those revisions that are of the family."""
         return [self.rows[name] for name in names if name in self.rows]
 
+    def sketch(self, row: int, number: int) -> torch.Tensor | None:
+        """Return a tensor's sketch (float64, flat), None where it has none of its own values."""
+        place = self.index[row][number]
+        if place < 0:
+            return None
+        tensor = self.views[row].tensors[place]
+        if tensor.sketch is None or tensor.quant is not None:
+            return None
+        return torch.from_numpy(tensor.sketch).double()
+
     def shared(self, *rows: int) -> torch.Tensor:
         """Return the mask of positions whose slots all of `rows` have."""
         return torch.from_numpy(self.have[list(rows)].all(axis=0))[self.slot_of]

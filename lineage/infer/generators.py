@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lineage.domain.closure import closure
-from lineage.infer.descent import Inheritance, inheritance
+from lineage.infer.descent import Inheritance, inheritance, told_by_bulk
 from lineage.infer.space import Space
 
 AGREE = 0.25
@@ -14,6 +14,9 @@ AGREE = 0.25
 
 MOST_OPEN = 3
 """Candidates that the weights leave open beside a parent, at most."""
+
+UNLIKE = 0.3
+"""Median coefficient below which a model has not what a candidate learnt."""
 
 RIDGE = 1e-4
 """Relative to each generator's own norm: changes far below that carry no information."""
@@ -115,11 +118,13 @@ def trained_from(
         if not made_from:
             continue
         shown = [inheritance(space, child, row, q) for q in made_from]
-        if not agrees(ours, known.held.get(row, {}), min(s.most for s in shown)):
+        told = _told(space, child, row, made_from, shown)
+        if told is False:
             continue
-        if all(s.holds for s in shown):
+        alike = agrees(ours, known.held.get(row, {}), min(s.most for s in shown))
+        if told or (alike and all(s.holds for s in shown)):
             heirs.append((float(gaps[row]), row, min(shown, key=lambda s: s.low)))
-        elif all(s.open for s in shown):
+        elif alike and all(s.open for s in shown):
             doubtful.append((float(gaps[row]), row))
     if heirs:
         _, row, shown_by = min(heirs, key=lambda h: (h[0], h[1]))
@@ -129,6 +134,16 @@ def trained_from(
     nearer = [(float(gaps[r]), r) for r in rows if parents.get(r) and gaps[r] < gaps[row]]
     shaped = _shaped_alike(space, child, row, nearer)
     return Training(row, None, _beside(row, shaped or doubtful, parents))
+
+
+def _told(
+    space: Space, child: int, row: int, made_from: Sequence[int], shown: Sequence[Inheritance]
+) -> bool | None:
+    """Tell whether a candidate handed on its change against each of its parents, None if unsure."""
+    if any(s.middle < UNLIKE for s in shown):
+        return None
+    told = [told_by_bulk(space.family, child, row, q) for q in made_from]
+    return False if False in told else None if None in told else True
 
 
 def _shaped_alike(

@@ -37,12 +37,22 @@ def fit_by_parts(
 ) -> JointFit:
     """Fit `own` over `changes` as `joint_fit` does; `slots` says of which part each position is."""
     design = torch.cat([changes, own[None]]).double()
-    count = len(changes)
-    grams = torch.zeros((parts, count + 1, count + 1), dtype=torch.float64)
+    grams = torch.zeros((parts, len(design), len(design)), dtype=torch.float64)
     for number in range(parts):
         part = design[:, slots == number]
         grams[number] = part @ part.T
-    total = grams.sum(0)
+    return _fitted(grams)
+
+
+def fit_in_parts(changes: torch.Tensor, own: torch.Tensor) -> JointFit:
+    """Fit `own` (parts, numbers) over `changes` (sources, parts, numbers) as `joint_fit` does."""
+    design = torch.cat([changes, own[None]]).double().movedim(0, 1)
+    return _fitted(design @ design.mT)
+
+
+def _fitted(grams: torch.Tensor) -> JointFit:
+    """Solve from the Gram matrices (parts, sources + 1, sources + 1), the target's last."""
+    total, count = grams.sum(0), grams.shape[1] - 1
     solved = _solve(total, count)
     leaves = torch.stack([_solve(total - g, count) for g in grams])
     width = 1.96 * ((leaves - solved).square().sum(0) * (1 - 1 / len(grams))).sqrt()

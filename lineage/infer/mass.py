@@ -10,8 +10,8 @@ def mass(family: Family) -> torch.Tensor:
 
     That is the number of values over that of probed ones, unless sketches, which see every value,
     tell better: fine-tunes move few rows of an embedding, of which the probe may hold many or none.
-    Then it is the energy of all models' changes in sketches over that in probes, good to some 4 %
-    (a sketch of 1,024 numbers keeps a squared norm within sqrt(2 / 1024)).
+    Then it is the energy of all models' changes in sketches over that in probes, good to some 2 %
+    (one of 4,096 numbers keeps a squared norm within sqrt(2 / 4096)).
     """
     out = torch.empty(len(family.slots), dtype=torch.float64)
     for number, slot in enumerate(family.slots):
@@ -46,7 +46,7 @@ def _energy(family: Family, row: int, base: int) -> torch.Tensor:
             continue
         change = family.values[[row, base], slot.start : slot.stop].double().diff(dim=0)
         out[number] = float(change.square().sum()) * slot.whole / max(slot.size, 1)
-        ours, theirs = _sketch(family, row, number), _sketch(family, base, number)
+        ours, theirs = family.sketch(row, number), family.sketch(base, number)
         if slot.whole > slot.size and ours is not None and theirs is not None:
             out[number] = float((ours - theirs).square().sum())
     return out
@@ -56,8 +56,8 @@ def _along(family: Family, child: int, base: int, row: int) -> torch.Tensor:
     """Return (tensors), float64: the coefficient of a model's change in the child's, all values.
 
     Both are changes from the base; that of least squares, in each tensor for itself. In tensors
-    that the probe does not hold whole it is that of sketches: 1,024 numbers give it within
-    sqrt((1 - r²) / 1024), r being the cosine of the two. NaN where neither tells, as where a model
+    that the probe does not hold whole it is that of sketches: 4,096 numbers give it within
+    sqrt((1 - r²) / 4096), r being the cosine of the two. NaN where neither tells, as where a model
     is of another float type: what a cast of the base left off would be in both changes.
     """
     rows = (child, row, base)
@@ -70,7 +70,7 @@ def _along(family: Family, child: int, base: int, row: int) -> torch.Tensor:
         if slot.whole <= slot.size:
             parts = [family.values[r, slot.start : slot.stop].double() for r in rows]
         else:
-            parts = [s for r in rows if (s := _sketch(family, r, number)) is not None]
+            parts = [s for r in rows if (s := family.sketch(r, number)) is not None]
         if len(parts) == len(rows):
             ours, theirs = parts[0] - parts[2], parts[1] - parts[2]
             out[number] = ours @ theirs / theirs.square().sum()
@@ -92,25 +92,14 @@ def by_energy(parts: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor,
     return means[:, 0], widths
 
 
-def _sketch(family: Family, row: int, number: int) -> torch.Tensor | None:
-    """Return a tensor's sketch, None where it has none or one that is not of its values."""
-    place = family.index[row][number]
-    if place < 0:
-        return None
-    tensor = family.views[row].tensors[place]
-    if tensor.sketch is None or tensor.quant is not None:
-        return None
-    return torch.from_numpy(tensor.sketch).double()
-
-
 def _energies(family: Family, number: int) -> tuple[float, float]:
     """Return the energy of all models' changes from the first, in sketches and in probes."""
     slot = family.slots[number]
     where = slice(slot.start, slot.stop)
-    first = _sketch(family, 0, number)
+    first = family.sketch(0, number)
     seen = probed = 0.0
     for row in range(1, len(family.views)):
-        sketch = _sketch(family, row, number)
+        sketch = family.sketch(row, number)
         if sketch is None or first is None:
             continue
         change = family.values[row, where] - family.values[0, where]

@@ -7,12 +7,13 @@ those changes would not do: what one of them got from the source explains the so
 models older than the source got nothing from it, so that they may stand beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from lineage.domain.derivation import Derivation
+from lineage.infer.bulk import adapter_in_sketches, in_sketches, share_of
 from lineage.infer.contents import blend_of, line_of, own_change, parents_of, summed, trained
 from lineage.infer.family import Family, stack_on
 from lineage.infer.jointfit import curved_shares, joint_fit
@@ -28,6 +29,9 @@ interval of a fit knows scatter between tensors, not what all tensors share."""
 OWN = 0.3
 """Share of the source's change, at least, that what it was made from does not explain."""
 
+REPLAYED = 0.97
+"""Share of a merge's values, at least, that its parents give if no other source is to be feared."""
+
 REST = 0.1
 """Share of a curved sum, at most, that its parents may leave unexplained."""
 
@@ -42,16 +46,13 @@ def unlinked(
     source: str,
     subjects: Sequence[Subject],
     derivations: Sequence[Derivation],
-    elders: Sequence[str] = (),
 ) -> Source | None:
     """Bound what `target` holds of `source`'s own change where no edge leads from one to the other.
 
-    `subjects` hold both and their ancestors, `derivations` the edges among them. `elders` are
-    models that cannot hold the source (`lineage.infer.elders`), they and their ancestors among the
-    subjects: what the source shares with them is not counted. The coefficient is what the weights
-    show, likeness included; the interval is of 95 %. None where that cannot be told: the two share
-    no ancestor, the source has no change of its own, or some ancestor of the target was not read or
-    was made in a way that tells no shares.
+    `subjects` hold both and their ancestors, `derivations` the edges among them. The
+    coefficient is what the weights show, what is left of likeness included; the interval is of
+    95 %. None where that cannot be told: the two share no ancestor, the source has no change of its
+    own, or some ancestor of the target was not read or was made in a way that tells no shares.
     """
     by_id = {s.revision: s for s in subjects}
     parents = parents_of(derivations)
@@ -60,11 +61,10 @@ def unlinked(
         return None
     if not set(ours) & set(theirs):
         return None
-    lines = [*theirs, *ours, *(i for elder in elders for i in line_of(elder, parents))]
-    views = {i: open_view(by_id[i]) for i in dict.fromkeys(lines) if i in by_id}
+    views = {i: open_view(by_id[i]) for i in dict.fromkeys([*theirs, *ours]) if i in by_id}
     if not any(v.is_model for v in views.values()):
         return None
-    found = _Bounds(source, views, parents, set(theirs), tuple(elders)).of(target)
+    found = _Bounds(source, views, parents, set(theirs)).of(target)
     return Source(source, found[1], found[0], found[2]) if found else None
 
 
@@ -76,14 +76,19 @@ class _Bounds:
     views: dict[str, View]
     parents: dict[str, list[Derivation]]
     above: set[str]
-    elders: tuple[str, ...]
     _family: Family = field(init=False)
+    _sketches: Family | None = field(init=False)
+    _adapters: dict[str, View] = field(init=False)
     _known: dict[str, Bounds | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         models = [v for v in self.views.values() if v.is_model]
         root = next((v for v in models if not self.parents.get(v.id)), models[0])
         self._family = stack_on(root, models)
+        sketches = in_sketches(self._family, range(len(models)))
+        self._sketches = sketches if sketches and sketches.views[0] is root else None
+        adapters = {i: v for i, v in self.views.items() if v.is_adapter}
+        self._adapters = {i: adapter_in_sketches(v) for i, v in adapters.items()}
 
     def of(self, name: str) -> Bounds | None:
         """Return the bounds of a model, or of an adapter's own change; None if nothing tells."""
@@ -103,7 +108,10 @@ class _Bounds:
             return self._composed(blend, shares_of(blend)) if blend else self._own(name)
         inside = self._composed(edges, self._shares(name, edges))
         own = self._own(name) if trained(edges) else _NOTHING
-        return _sum([inside, own]) if inside and own else None
+        if inside is None or own is None:
+            return self._whole(name)
+        found = _sum([inside, own])
+        return found if _wholly(edges) else _both(found, self._whole(name))
 
     def _beside(self, name: str) -> float:
         """Return the share of a model's values that lie in tensors which the family has not."""
@@ -138,30 +146,72 @@ class _Bounds:
         """Return what the change that a fine-tune or an adapter added holds of the source's."""
         if self._beside(name) > BESIDE:
             return None
-        ours = self._change(name, self._change(self.source, None))
-        sought = self._change(self.source, ours)
+        return self._by_bulk(name) or self._by_all(name)
+
+    def _whole(self, name: str) -> Bounds | None:
+        """Return what all that a model differs by from the family's first holds of the source's.
+
+        Beside it stands only what the source was made from: any other ancestor may have the source.
+        """
+        family = self._sketches
+        if family is None or name not in family.rows or self._beside(name) > BESIDE:
+            return None
+        ours = family.values[family.rows[name]] - family.values[0]
+        sought = self._change(family, self.source, ours)
+        return self._bulk(family, ours, sought, self._changes(family, self.above, ours))
+
+    def _by_bulk(self, name: str) -> Bounds | None:
+        """Compare what training alike has not in common; None where there are no sketches."""
+        family = self._sketches
+        if family is None:
+            return None
+        ours, sought = self._pair(family, name)
+        return self._bulk(family, ours, sought, self._made_from(family, name, ours))
+
+    def _bulk(
+        self,
+        family: Family,
+        ours: torch.Tensor | None,
+        sought: torch.Tensor | None,
+        beside: list[torch.Tensor],
+    ) -> Bounds | None:
+        if ours is None or sought is None or not bool(sought.any()):
+            return None
+        found = share_of(family, sought, ours, beside)
+        if found.own < OWN:
+            return None
+        return found.value - found.width, found.value, found.value + found.width
+
+    def _by_all(self, name: str) -> Bounds | None:
+        """Compare whole changes, what training alike has in common included."""
+        ours, sought = self._pair(self._family, name)
         if ours is None or sought is None:
             return None
-        known = dict.fromkeys([*line_of(name, self.parents)[1:], *sorted(self.above)])
-        others = [i for i in known if i != self.source]
-        elders = [i for i in self.elders if i not in known and name not in line_of(i, self.parents)]
-        found = self._fit(ours, sought, [*others, *elders]) if elders else None
-        return found or self._fit(ours, sought, others)
-
-    def _fit(
-        self, ours: torch.Tensor, sought: torch.Tensor, beside: Sequence[str]
-    ) -> Bounds | None:
-        """Fit a change over the source's and those `beside`; None if they explain the source's."""
-        changes = [self._change(name, ours) for name in beside if name in self.views]
         noise = self._noise(ours, sought)
-        design = torch.stack([sought, *(c for c in changes if c is not None)]) / noise
-        ours = ours / noise
-        fit = joint_fit(self._family, design, ours)
+        design = torch.stack([sought, *self._made_from(self._family, name, ours)]) / noise
+        fit = joint_fit(self._family, design, ours / noise)
         if fit.own[0] < OWN:
             return None
-        value, size = fit.coefficients[0], float(ours.norm() / design[0].norm())
+        value, size = fit.coefficients[0], float((ours / noise).norm() / design[0].norm())
         width = fit.widths[0] + BIAS * fit.unexplained * size
         return value - width, value, value + width
+
+    def _pair(self, family: Family, name: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return a model's own change and the source's."""
+        ours = self._change(family, name, self._change(family, self.source, None))
+        return ours, self._change(family, self.source, ours)
+
+    def _made_from(
+        self, family: Family, name: str, where: torch.Tensor | None
+    ) -> list[torch.Tensor]:
+        """Return the changes of all that a model or the source came from."""
+        return self._changes(family, {*line_of(name, self.parents)[1:], *self.above}, where)
+
+    def _changes(
+        self, family: Family, names: Collection[str], where: torch.Tensor | None
+    ) -> list[torch.Tensor]:
+        found = [self._change(family, i, where) for i in sorted(names) if i != self.source]
+        return [c for c in found if c is not None and bool(c.any())]
 
     def _noise(self, *changes: torch.Tensor) -> torch.Tensor:
         """Return (positions) the root of both changes' mean squares in each tensor.
@@ -173,11 +223,24 @@ class _Bounds:
         rms = (squares / torch.bincount(place, minlength=count).clamp(min=1)).sqrt()
         return rms.clamp(min=1e-6 * float(rms.max()) + 1e-30).float()[place]
 
-    def _change(self, name: str, where: torch.Tensor | None) -> torch.Tensor | None:
+    def _change(self, family: Family, name: str, where: torch.Tensor | None) -> torch.Tensor | None:
         """Return (positions) the change that `name` added, an adapter's laid where `where` is."""
+        if name not in self.views:
+            return None
         if where is None:
-            where = torch.zeros_like(self._family.values[0])
-        return own_change(name, self._family, self.views, self.parents, self._family.rows, where)
+            where = torch.zeros_like(family.values[0])
+        views = self.views if family is self._family else {**self.views, **self._adapters}
+        return own_change(name, family, views, self.parents, family.rows, where)
+
+
+def _wholly(edges: Sequence[Derivation]) -> bool:
+    """Tell whether edges leave nothing of a merge unexplained, in which a source could hide."""
+    scores = [max((w.score or 0.0 for w in e.evidence if w.supports), default=0.0) for e in edges]
+    return len(edges) == 1 or min(scores) >= REPLAYED
+
+
+def _both(one: Bounds, other: Bounds | None) -> Bounds | None:
+    return (min(one[0], other[0]), one[1], max(one[2], other[2])) if other else None
 
 
 def _times(share: Bounds, held: Bounds) -> Bounds:

@@ -10,7 +10,6 @@ from lineage.domain.exposure import MeasuredDose
 from lineage.domain.revision import Coverage
 from lineage.graph.store import Store
 from lineage.graph.traverse import ancestors
-from lineage.ingest.elders import older_relatives
 from lineage.ingest.events import ignore
 from lineage.ingest.vault import Vault
 
@@ -46,7 +45,6 @@ class Doser:
         self._left = limit
         self._load = lru_cache(maxsize=_KEPT)(self._read)
         self._known: dict[str, Contents] = {}
-        self._elders: dict[str, list[str]] = {}
         self.skipped = 0
 
     def __call__(
@@ -132,19 +130,9 @@ class Doser:
         """Yield what a target can hold at most of a source that nothing links to it."""
         from lineage.infer.unlinked import unlinked
 
-        if source not in self._elders:  # the same for every target
-            self._elders[source] = self._elders_of(source)
-        elders = self._elders[source]
-        found = unlinked(target, source, *self._read_line([target, source, *elders]), elders)
+        found = unlinked(target, source, *self._read_line([target, source]))
         if found is not None:
             yield _dose(found, target, 0.0)
-
-    def _elders_of(self, source: str) -> list[str]:
-        """Return older models that resemble a source: what it shares with them is not its own."""
-        from lineage.infer.elders import nearest_elders
-
-        older = self._readable(older_relatives(self._store, source))
-        return nearest_elders(source, older, *self._read_line([source, *older])) if older else []
 
     def _read_line(self, names: Sequence[str]) -> "tuple[list[Subject], list[Derivation]]":
         """Return some revisions and their ancestors as inference sees them, and all edges there."""

@@ -84,10 +84,10 @@ def _zoo(zoo: Path, home: Path, *, wrong: bool) -> Score:
     home.mkdir(parents=True, exist_ok=True)
     store = open_store(f"sqlite:///{home}/lineage.db")
     vault = Vault(str(home / "fingerprints"))
-    if not (home / "done").exists():
+    if not (home / "inferred").exists():
         add(store, vault, [zoo])
         infer(store, vault)
-        (home / "done").touch()
+        (home / "inferred").touch()
     score, line = Score(), Lines(truth)
     ids = {split_revision_id(r.id)[0]: r.id for r in store.all_revisions()}
     marked = [r.id for r in truth.repos if r.generator and r.id in ids and r.id != r.family]

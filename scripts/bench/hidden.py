@@ -4,10 +4,8 @@
 
 For each of N fine-tunes with three descendants or more, its family is scanned without it. Then
 every model of the family is bounded, the true descendants, which nothing links to it now, and the
-others. No descendant that holds more than the bound may be cleared. `alone` is the bound without
-older models beside the source, `fit` what one least-squares fit over all that made a model would
-say instead (`contents`). With `--reuploaded` the source counts as the youngest, as it would had
-somebody deleted it and put it up again: what descends from it then stands beside it.
+others. No descendant that holds more than the bound may be cleared. `fit` is what one least-squares
+fit over all that made a model would say instead (`contents`).
 """
 
 import argparse
@@ -19,9 +17,7 @@ from pathlib import Path
 
 from lineage.domain.derivation import Derivation
 from lineage.domain.ids import split_revision_id
-from lineage.domain.revision import Kind
 from lineage.infer.contents import contents, line_of, parents_of
-from lineage.infer.elders import nearest_elders
 from lineage.infer.scan import scan
 from lineage.infer.types import Source, Subject
 from lineage.infer.unlinked import unlinked
@@ -41,14 +37,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("zoos", nargs="+", type=Path)
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/lineage/bench")
     parser.add_argument("--sources", type=int, default=3)
-    parser.add_argument("--reuploaded", action="store_true")
     asked = parser.parse_args(arguments)
     for zoo in asked.zoos:
-        _zoo(zoo, asked.cache, asked.sources, again=asked.reuploaded)
+        _zoo(zoo, asked.cache, asked.sources)
     return 0
 
 
-def _zoo(zoo: Path, cache: Path, count: int, *, again: bool) -> None:
+def _zoo(zoo: Path, cache: Path, count: int) -> None:
     truth = read_truth(zoo)
     subjects = zoo_subjects(zoo, truth, cache, "weights")
     by_repo = {split_revision_id(s.revision)[0]: s for s in subjects}
@@ -59,17 +54,13 @@ def _zoo(zoo: Path, cache: Path, count: int, *, again: bool) -> None:
             for r in truth.repos
             if r.family == truth.repo(source).family and r.id in by_repo
         }
-        score = Counter(_scored(truth, line, source, members, again=again))
+        score = Counter(_scored(truth, line, source, members))
         print(
             f"{zoo.name} {source}: hidden descendants {score['hidden']}, falsely cleared"
-            f" {score['hidden bound']} ({_ways(score, 'hidden')}); others {score['other']},"
-            f" cleared {score['other bound']} ({_ways(score, 'other')})",
+            f" {score['hidden bound']} (fit {score['hidden fit']}); others {score['other']},"
+            f" cleared {score['other bound']} (fit {score['other fit']})",
             flush=True,
         )
-
-
-def _ways(score: Counter[str], kind: str) -> str:
-    return f"alone {score[f'{kind} alone']}, fit {score[f'{kind} fit']}"
 
 
 def _sources(truth: Truth, line: Lines, known: Mapping[str, Subject]) -> list[str]:
@@ -81,7 +72,7 @@ def _sources(truth: Truth, line: Lines, known: Mapping[str, Subject]) -> list[st
 
 
 def _scored(
-    truth: Truth, line: Lines, source: str, members: Mapping[str, Subject], *, again: bool
+    truth: Truth, line: Lines, source: str, members: Mapping[str, Subject]
 ) -> Iterator[str]:
     """Yield what each model of a family counts as."""
     asked = members[source]
@@ -90,10 +81,6 @@ def _scored(
     pair = [asked, *(s for name, s in members.items() if source in line.below(name))]
     edges += [e for e in scan(pair, ignore_claims=True).derivations if e.child == asked.revision]
     everything = list(members.values())
-    made = {s.revision: truth.repo(name).created_at for name, s in members.items()}
-    models = [s.revision for s in others if s.kind is not Kind.ADAPTER]
-    older = [name for name in models if again or made[name] < made[asked.revision]]
-    elders = nearest_elders(asked.revision, older, everything, edges)
     below, touched = line.below(source), line.below(source, inside=False)
     for name, subject in members.items():
         if truth.repo(name).kind != "model" or name == source or source in line.below(name):
@@ -104,8 +91,7 @@ def _scored(
         yield kind
         dose = abs(line.dose(source, name))
         bounds = {
-            "bound": unlinked(subject.revision, asked.revision, everything, edges, elders),
-            "alone": unlinked(subject.revision, asked.revision, everything, edges),
+            "bound": unlinked(subject.revision, asked.revision, everything, edges),
             "fit": _fit(subject.revision, asked.revision, everything, edges),
         }
         for way, found in bounds.items():

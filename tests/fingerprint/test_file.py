@@ -128,7 +128,7 @@ def test_an_address_is_the_hash_of_the_file() -> None:
 
 def test_a_file_is_safetensors_for_everybody() -> None:
     arrays = load(GOOD)
-    assert arrays["matrix_sketches"].shape == (2, 32, 32)
+    assert arrays["matrix_sketches"].shape == (2, 64, 64)
     assert arrays["stats"].shape == (4, 7)
     assert json.loads(arrays["index"].tobytes())["layout"] == "lineage.fingerprint"
 
@@ -143,9 +143,14 @@ def test_a_hostile_file_is_refused(name: str) -> None:
         loads(edited(HOSTILE[name]))
 
 
-def test_a_newer_layout_says_so() -> None:
-    with pytest.raises(FingerprintError, match="Upgrade"):
+def test_another_layout_says_so() -> None:
+    with pytest.raises(FingerprintError, match=f"layout {VERSION + 1}") as newer:
         loads(edited(of("version", VERSION + 1)))
+    assert "Upgrade" in newer.value.hint
+    with pytest.raises(FingerprintError, match=f"layout {VERSION - 1}") as older:
+        loads(edited(of("version", VERSION - 1)))
+    assert "Upgrade" not in older.value.hint
+    assert "again" in older.value.hint
 
 
 @pytest.mark.parametrize(

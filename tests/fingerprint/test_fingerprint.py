@@ -149,7 +149,7 @@ def test_what_is_no_weight_has_no_sketch() -> None:
     assert {n for n, t in found.items() if t.sketch is None} == {"index", "complex", "mask"}
     shapes = {n: t.sketch.shape for n, t in found.items() if t.sketch is not None}
     assert shapes["vector"] == shapes["scalar"] == (1024,)
-    assert shapes["kernel"] == (32, 32)
+    assert shapes["kernel"] == (64, 64)
 
 
 def test_a_sample_has_the_probe_of_the_whole() -> None:

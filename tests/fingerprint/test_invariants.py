@@ -158,18 +158,6 @@ def test_samples_have_none(tmp_path: Path) -> None:
     assert fingerprint(reader, Coverage.SAMPLE).invariants is None
 
 
-def test_files_of_version_1_are_read(tmp_path: Path) -> None:
-    arrays = load(written(llama(0), tmp_path / "a"))
-    index = json.loads(arrays.pop("index").tobytes())
-    index["version"] = 1
-    del index["invariants"]
-    old = {n: a for n, a in arrays.items() if not n.startswith("invariant")}
-    text = json.dumps(index).encode()
-    found = loads(save(old | {"index": np.frombuffer(text, np.uint8)}))
-    assert (found.version, found.invariants) == (1, None)
-    assert loads(dumps(found)).version == 1
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [

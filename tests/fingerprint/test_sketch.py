@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lineage.fingerprint.probe import is_stack, part_runs, probe_runs
 from lineage.fingerprint.signs import signs
 from lineage.fingerprint.sketch import Sketcher, sketch_matrix, sketch_product
-from lineage.fingerprint.types import PROBE_SIZE, SKETCH_K
+from lineage.fingerprint.types import PROBE_SIZE, SKETCH_K, VECTOR_BUCKETS
 
 K = SKETCH_K
 SHAPES = [(1, 1), (7, 5), (33, 64), (500, 3), (64, 1000), (300, 2048), (3, 140_000), (90_000, 40)]
@@ -75,7 +75,7 @@ def test_more_than_two_axes_are_joined() -> None:
 def test_sketches_of_nothing_and_of_scalars() -> None:
     assert not sketch_matrix(torch.zeros(0, 5)).any()
     assert not sketch_matrix(torch.zeros(5, 0)).any()
-    assert sketch_matrix(torch.zeros(0)).shape == (K * K,)
+    assert sketch_matrix(torch.zeros(0)).shape == (VECTOR_BUCKETS,)
     assert np.abs(sketch_matrix(torch.tensor(3.0))).sum() == 3.0
 
 

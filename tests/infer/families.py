@@ -11,7 +11,14 @@ from blake3 import blake3
 
 from lineage.domain.claim import Claim
 from lineage.domain.revision import Coverage, Kind, TimeSource
-from lineage.fingerprint.types import PROBE_SIZE, DeltaPrint, Fingerprint, Stats, TensorPrint
+from lineage.fingerprint.types import (
+    PROBE_SIZE,
+    SKETCH_K,
+    DeltaPrint,
+    Fingerprint,
+    Stats,
+    TensorPrint,
+)
 from lineage.infer.types import Subject
 from lineage.weights.dtype import DType
 
@@ -33,8 +40,8 @@ def positions(count: int) -> torch.Tensor:
 def _side(n: int) -> torch.Tensor:
     g = torch.Generator().manual_seed(7)
     s = torch.randint(0, 2, (1 << 20,), generator=g)[:n].float() * 2 - 1
-    m = torch.zeros(32, n)
-    m[torch.arange(n) % 32, torch.arange(n)] = s
+    m = torch.zeros(SKETCH_K, n)
+    m[torch.arange(n) % SKETCH_K, torch.arange(n)] = s
     return m
 
 

@@ -1,0 +1,128 @@
+"""What a training run has of its own: its change without the leading singular directions.
+
+Runs on like data move a model alike: changes of fine-tunes that share nothing but their base had
+cosines of up to .7. What they share lies in few directions of each matrix, those along which the
+gradients of all of them are large. The rest of the spectrum, the bulk, is the noise of each run's
+own batches, which nothing else has but what was made from its result.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from lineage.fingerprint.sketch import as_matrix
+from lineage.fingerprint.types import SKETCH_K
+from lineage.infer.family import Family
+from lineage.infer.jointfit import JointFit, fit_in_parts
+from lineage.infer.views import View
+
+LEADING = 3 / 8
+"""Share of a sketch's directions that is left out on either side. Of changes that had .54 in common
+by cosine, whole matrices of 128 columns, as much left .02 (less a fifth .04, less a half .02)."""
+
+FEWEST = 16
+"""Directions that a matrix must have on either side."""
+
+LEAST = 0.05
+"""Share of a dose, at least, that is taken to show."""
+
+PLANTED, STEPS = 0.1, 2
+"""Dose that is taken out at first, at least, and how often a better one follows from what is left.
+"""
+
+_NUMBERS = SKETCH_K * SKETCH_K
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much of a change another holds, by their bulks: the half width is of 95 %.
+
+    `own` is the share of the change, by norm, that is not in those beside it.
+    """
+
+    value: float
+    width: float
+    own: float
+
+
+def in_sketches(family: Family, rows: Sequence[int]) -> Family | None:
+    """Return some models of a family with sketches of their matrices in place of probes.
+
+    Left out are models without sketches of their values, as quantized ones are, and matrices that
+    one of the others lacks, or that have not the rank of a sketch. None where nothing is left.
+    """
+    wide = [n for n, s in enumerate(family.slots) if min(as_matrix(s.shape)) >= FEWEST]
+    found = {row: {n: s for n in wide if (s := family.sketch(row, n)) is not None} for row in rows}
+    kept = [row for row in rows if 2 * len(found[row]) > len(wide)]
+    held = [n for n in wide if all(n in found[row] for row in kept)]
+    if not kept or not held:
+        return None
+    slots = [
+        replace(family.slots[n], start=at * _NUMBERS, stop=(at + 1) * _NUMBERS)
+        for at, n in enumerate(held)
+    ]
+    values = torch.stack([torch.cat([found[row][n] for n in held]) for row in kept])
+    return Family(
+        [family.views[row] for row in kept], slots, values, family.have[kept][:, held],
+        [[family.index[row][n] for n in held] for row in kept],
+        [family.extra[row] for row in kept], torch.ones_like(values[0]),
+    )  # fmt: skip
+
+
+def adapter_in_sketches(view: View) -> View:
+    """Return an adapter with sketches of its products in place of probes."""
+    deltas = tuple(replace(d, probe=d.sketch.ravel()) for d in view.deltas)
+    return replace(view, deltas=deltas)
+
+
+def share_of(
+    family: Family, change: torch.Tensor, own: torch.Tensor, beside: Sequence[torch.Tensor] = ()
+) -> Share:
+    """Return how much of `change` is in `own`, those `beside` fitted with it.
+
+    All are changes along a family in sketches. The directions left out are those in which either
+    of the two is largest, and some of what they share is lost with them: so the dose is sought
+    that leaves nothing once it is taken out of `own`, by secants. A share of zero and no width
+    where `own` is zero.
+    """
+    if not bool(own.any()):
+        return Share(0.0, 0.0, 1.0)
+    ranks = torch.tensor([as_matrix(s.shape) for s in family.slots]).clamp(max=SKETCH_K)
+    changes = torch.stack([change, *beside])
+    fit = _fit(changes, own, ranks)
+    first = fit.coefficients[0]
+    dose, shown = first, 1.0
+    for _ in range(STEPS):
+        taken = max(abs(dose), PLANTED) * (1 if dose > 0 else -1)
+        left = _fit(changes, own - taken * change, ranks).coefficients[0]
+        shown = max((first - left) / taken, LEAST)
+        dose = first / shown
+    return Share(dose, fit.widths[0] / shown, fit.own[0])
+
+
+def _fit(changes: torch.Tensor, own: torch.Tensor, ranks: torch.Tensor) -> JointFit:
+    """Fit the bulk of `own` over those of `changes`.
+
+    Tensors count by how many numbers their bulk has (`ranks`: tensors, 2), not by their size.
+    """
+    stacked = torch.cat([own[None], changes]).double()
+    kept = ranks - (LEADING * ranks.amin(1, keepdim=True)).round().long()
+    bulks = _bulks(stacked.view(len(stacked), -1, SKETCH_K, SKETCH_K), SKETCH_K - ranks + kept)
+    noise = (bulks[:2].square().sum((0, 2)) / kept.prod(1)).sqrt()
+    bulks = bulks / noise.clamp(min=1e-6 * float(noise.max()) + 1e-30)[:, None]
+    return fit_in_parts(bulks[1:], bulks[0])
+
+
+def _bulks(matrices: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Return (n, tensors, k * k) of (n, tensors, k, k): in the least directions of the first two.
+
+    `kept` (tensors, 2) tells how many on either side; numbers in the others are zero.
+    """
+    two = matrices[:2] / matrices[:2].norm(dim=(2, 3), keepdim=True).clamp(min=1e-30)
+    left, right = (
+        torch.linalg.eigh((m @ m.mT).sum(0))[1] * (torch.arange(SKETCH_K) < count[:, None, None])
+        for m, count in ((two, kept[:, 0]), (two.mT, kept[:, 1]))
+    )
+    bulks: torch.Tensor = (left.mT @ matrices @ right).flatten(2)
+    return bulks
