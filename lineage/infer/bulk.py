@@ -46,6 +46,14 @@ class Share:
     own: float
 
 
+def was_cast(view: View, base: View) -> bool:
+    """Tell whether a model is of a coarser type than what it is compared with.
+
+    What the cast left off is then part of its change, and the same in that of another one.
+    """
+    return view.grain.bits < base.grain.bits
+
+
 def in_sketches(family: Family, rows: Sequence[int]) -> Family | None:
     """Return some models of a family with sketches of their matrices in place of probes.
 
