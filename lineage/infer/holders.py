@@ -1,0 +1,151 @@
+"""How much of one source's change is in that of other models, as their weights show it."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from lineage.domain.derivation import Derivation
+from lineage.infer.bulk import Share, adapter_in_sketches, in_sketches, share_of, was_cast
+from lineage.infer.contents import line_of, own_change, trained
+from lineage.infer.family import Family, stack_on
+from lineage.infer.grain import Grain
+from lineage.infer.jointfit import joint_fit
+from lineage.infer.scene import sum_by
+from lineage.infer.shares import Bounds
+from lineage.infer.views import View
+
+BIAS = 0.05
+"""What a change and the source's may have in common by accident, as a share of the former: the
+interval of a fit knows scatter between tensors, not what all tensors share."""
+
+ROUNDING = 2.0
+"""Steps of a type that a value counts to be off by. Of changes of the size of a step .08 seemed to
+be in common without, as all are cast from the same values, and .004 with."""
+
+OWN = 0.3
+"""Share of the source's change, at least, that what it was made from does not explain."""
+
+BESIDE = 0.05
+"""Share of a model's values, at most, in tensors that nothing is compared with, as experts are."""
+
+
+@dataclass(slots=True)
+class Holders:
+    """Models whose changes are held against that of one source; some are `above` it."""
+
+    source: str
+    views: dict[str, View]
+    parents: dict[str, list[Derivation]]
+    above: set[str]
+    family: Family = field(init=False)
+    _sketches: Family | None = field(init=False)
+    _adapters: Mapping[str, View] = field(init=False)
+
+    def __post_init__(self) -> None:
+        models = [v for v in self.views.values() if v.is_model]
+        root = next((v for v in models if not self.parents.get(v.id)), models[0])
+        self.family = stack_on(root, models)
+        sketches = in_sketches(self.family, range(len(models)))
+        self._sketches = sketches if sketches and sketches.views[0] is root else None
+        adapters = {i: v for i, v in self.views.items() if v.is_adapter}
+        self._adapters = {i: adapter_in_sketches(v) for i, v in adapters.items()}
+
+    def beside(self, name: str) -> float:
+        """Return the share of a model's values that lie in tensors which the family has not."""
+        rows = self.family.rows
+        return self.family.beside(rows[name]) if name in rows else 0.0
+
+    def own(self, name: str) -> Bounds | None:
+        """Return what the change that a fine-tune or an adapter added holds of the source's.
+
+        Beside it stands all that either was made from.
+        """
+        beside = {*line_of(name, self.parents)[1:], *self.above}
+        return self._held(name, beside, lambda f, at: self._change(f, name, at), self._cast(name))
+
+    def whole(self, name: str) -> Bounds | None:
+        """Return what all that a model differs by from the family's first holds of the source's.
+
+        Beside it stands only what the source was made from: any other ancestor may have the source.
+        """
+        if name not in self.family.rows:
+            return None
+        first = self.family.views[0]
+
+        def differs(family: Family, _: torch.Tensor | None) -> torch.Tensor | None:
+            known = {name, first.id} <= family.rows.keys()
+            return family.values[family.rows[name]] - family.values[0] if known else None
+
+        return self._held(name, self.above, differs, was_cast(self.views[name], first))
+
+    def _held(
+        self,
+        name: str,
+        beside: Collection[str],
+        changed: Callable[[Family, torch.Tensor | None], torch.Tensor | None],
+        cast: bool,
+    ) -> Bounds | None:
+        """Return how much of the source's change is in one, by the bulk of both if that tells.
+
+        What a `cast` left off is in both changes where both were cast, and in all directions.
+        """
+        if self.beside(name) > BESIDE:
+            return None
+        bulk = self._sketches if not (cast and self._cast(self.source)) else None
+        for family in filter(None, (bulk, self.family)):
+            ours = changed(family, self._change(family, self.source, None))
+            sought = self._change(family, self.source, ours)
+            if ours is None or sought is None or not bool(sought.any()):
+                continue
+            others = [self._change(family, i, ours) for i in sorted(beside) if i != self.source]
+            known = [c for c in others if c is not None and bool(c.any())]
+            if family is bulk:
+                found = share_of(family, sought, ours, known)
+            else:
+                grain = min(
+                    (self.views[i].grain for i in (name, self.source)), key=lambda g: g.bits
+                )
+                found = self._share(grain, sought, ours, known)
+            if found.own >= OWN:
+                return found.value - found.width, found.value, found.value + found.width
+        return None
+
+    def _share(
+        self, grain: Grain, change: torch.Tensor, own: torch.Tensor, beside: Sequence[torch.Tensor]
+    ) -> Share:
+        """Return how much of a change is in another, what training alike shares included."""
+        noise = self._noise(grain, change, own)
+        design = torch.stack([change, *beside]) / noise
+        fit = joint_fit(self.family, design, own / noise)
+        size = float((own / noise).norm() / design[0].norm())
+        width = fit.widths[0] + BIAS * fit.unexplained * size
+        return Share(fit.coefficients[0], width, fit.own[0])
+
+    def _noise(self, grain: Grain, *changes: torch.Tensor) -> torch.Tensor:
+        """Return (positions) the root of the changes' mean squares in each tensor, and of rounding.
+
+        A tensor in which one of them is large tells little, and no tensor all where ours is zero.
+        Large values that lie between two of a type go to the same one in everybody, and far.
+        """
+        place, count = self.family.slot_of, len(self.family.slots)
+        squares = sum(sum_by(c.square(), place, count) for c in changes)
+        rms = (squares / torch.bincount(place, minlength=count).clamp(min=1)).sqrt()
+        rms = rms.clamp(min=1e-6 * float(rms.max()) + 1e-30).float()
+        step = 2.0 ** (1 - grain.bits) if grain.bits else 0.0
+        return torch.hypot(rms[place], ROUNDING * step * self.family.unit)
+
+    def _cast(self, name: str) -> bool:
+        """Tell whether a fine-tune is of a coarser type than what it was made from."""
+        edges = self.parents.get(name, ())
+        made_from = self.views.get(edges[0].parent) if edges and trained(edges) else None
+        return made_from is not None and was_cast(self.views[name], made_from)
+
+    def _change(self, family: Family, name: str, where: torch.Tensor | None) -> torch.Tensor | None:
+        """Return (positions) the change that `name` added, an adapter's laid where `where` is."""
+        if name not in self.views:
+            return None
+        if where is None:
+            where = torch.zeros_like(family.values[0])
+        views = self.views if family is self.family else {**self.views, **self._adapters}
+        return own_change(name, family, views, self.parents, family.rows, where)
