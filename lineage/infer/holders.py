@@ -29,6 +29,9 @@ OWN = 0.3
 BESIDE = 0.05
 """Share of a model's values, at most, in tensors that nothing is compared with, as experts are."""
 
+Changed = Callable[[Family, torch.Tensor | None], torch.Tensor | None]
+"""What a model changed along a family; the source's change there tells where an adapter belongs."""
+
 
 @dataclass(slots=True)
 class Holders:
@@ -80,36 +83,41 @@ class Holders:
         return self._held(name, self.above, differs, was_cast(self.views[name], first))
 
     def _held(
-        self,
-        name: str,
-        beside: Collection[str],
-        changed: Callable[[Family, torch.Tensor | None], torch.Tensor | None],
-        cast: bool,
+        self, name: str, beside: Collection[str], changed: Changed, cast: bool
     ) -> Bounds | None:
         """Return how much of the source's change is in one, by the bulk of both if that tells.
 
-        What a `cast` left off is in both changes where both were cast, and in all directions.
+        What a `cast` left off is in both changes where both were cast, and in all directions: that
+        makes the bound wider. Single values tell better then where training moved them by little.
         """
         if self.beside(name) > BESIDE:
             return None
-        bulk = self._sketches if not (cast and self._cast(self.source)) else None
-        for family in filter(None, (bulk, self.family)):
-            ours = changed(family, self._change(family, self.source, None))
-            sought = self._change(family, self.source, ours)
-            if ours is None or sought is None or not bool(sought.any()):
-                continue
-            others = [self._change(family, i, ours) for i in sorted(beside) if i != self.source]
-            known = [c for c in others if c is not None and bool(c.any())]
-            if family is bulk:
-                found = share_of(family, sought, ours, known)
-            else:
-                grain = min(
-                    (self.views[i].grain for i in (name, self.source)), key=lambda g: g.bits
-                )
-                found = self._share(grain, sought, ours, known)
-            if found.own >= OWN:
-                return found.value - found.width, found.value, found.value + found.width
-        return None
+        found = self._compared(self._sketches, name, beside, changed)
+        if found is None or (cast and self._cast(self.source)):
+            by_values = self._compared(self.family, name, beside, changed)
+            found = min(filter(None, (found, by_values)), key=_most, default=None)
+        return found
+
+    def _compared(
+        self, family: Family | None, name: str, beside: Collection[str], changed: Changed
+    ) -> Bounds | None:
+        """Compare along a family, in sketches or in values; None where that tells nothing."""
+        if family is None:
+            return None
+        ours = changed(family, self._change(family, self.source, None))
+        sought = self._change(family, self.source, ours)
+        if ours is None or sought is None or not bool(sought.any()):
+            return None
+        others = [self._change(family, i, ours) for i in sorted(beside) if i != self.source]
+        known = [c for c in others if c is not None and bool(c.any())]
+        if family is self.family:
+            grains = (self.views[i].grain for i in (name, self.source))
+            found = self._share(min(grains, key=lambda g: g.bits), sought, ours, known)
+        else:
+            found = share_of(family, sought, ours, known)
+        if found.own < OWN:
+            return None
+        return found.value - found.width, found.value, found.value + found.width
 
     def _share(
         self, grain: Grain, change: torch.Tensor, own: torch.Tensor, beside: Sequence[torch.Tensor]
@@ -149,3 +157,7 @@ class Holders:
             where = torch.zeros_like(family.values[0])
         views = self.views if family is self.family else {**self.views, **self._adapters}
         return own_change(name, family, views, self.parents, family.rows, where)
+
+
+def _most(bounds: Bounds) -> float:
+    return max(-bounds[0], bounds[2])
