@@ -27,7 +27,7 @@ one. Siblings whose coefficients lie as high have moved much further, or differ 
 HANDED = 0.78
 """Share of a parent's own change, by bulk, from which on a child has it. Of children in four zoos
 of small runs .96 to 1.03, of checkpoints of fast ones .83 to 1.25; of siblings up to .2, of two
-that saw the same text in the same order .65."""
+whose common parent is lost .65."""
 
 SURELY, BEYOND = 0.2, (1.1, 0.1)
 """How wide the interval of a share may be that tells a child; and how wide where the share is
