@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lineage.infer.bulk import in_sketches, share_of, was_cast
+from lineage.infer.bulk import Share, in_sketches, share_of, was_cast
 from lineage.infer.family import Family
 from lineage.infer.space import Space
 
@@ -92,11 +92,10 @@ def inheritance(space: Space, child: int, parent: int, grand: int) -> Inheritanc
     return inherited(space.family, slots, child, parent, grand)
 
 
-def told_by_bulk(family: Family, child: int, parent: int, grand: int) -> bool | None:
-    """Tell whether a child has a parent's change, by what training alike has not in common.
+def handed_on(family: Family, child: int, parent: int, grand: int) -> Share | None:
+    """Return how much of a parent's change a child has, by what training alike has not in common.
 
-    None where that is not told: sketches are missing, what the child learnt drowns the change, or
-    both were cast.
+    None where that is not told: sketches are missing, or both were cast.
     """
     views = family.views
     if was_cast(views[child], views[grand]) and was_cast(views[parent], views[grand]):
@@ -107,7 +106,13 @@ def told_by_bulk(family: Family, child: int, parent: int, grand: int) -> bool | 
     own, change = found.values[:2] - found.values[2]
     if not bool(change.any()):
         return None
-    share = share_of(found, change, own)
+    return share_of(found, change, own)
+
+
+def has_all(share: Share | None) -> bool | None:
+    """Tell whether a share is all of a change; None where what the child learnt drowns it."""
+    if share is None:
+        return None
     if share.value >= HANDED and share.width <= (SURELY if share.value <= BEYOND[0] else BEYOND[1]):
         return True
     return False if share.value + share.width < HANDED else None

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import torch
 
 from lineage.domain.closure import closure
-from lineage.infer.descent import Inheritance, inheritance, told_by_bulk
+from lineage.infer.bulk import Share
+from lineage.infer.descent import Inheritance, handed_on, has_all, inheritance
 from lineage.infer.space import Space
 
 AGREE = 0.25
@@ -88,12 +89,14 @@ def agrees(ours: Mapping[int, float], theirs: Mapping[int, float], most: float =
 class Training:
     """What a model was trained from: `shown` is the inheritance that tells, None of a root.
 
-    `open` are other candidates, the nearest first, which the weights do not exclude.
+    `open` are other candidates, the nearest first, which the weights do not exclude. `share` is how
+    much of the parent's change the child has by bulk, None where that was not asked or not told.
     """
 
     parent: int
     shown: Inheritance | None
     open: tuple[int, ...] = ()
+    share: Share | None = None
 
 
 def trained_from(
@@ -112,7 +115,7 @@ def trained_from(
     ours = known.fit(space, child)
     slots = space.slots_of(child, [])
     gaps = space.to_child(child, slots).sum(0)
-    heirs: list[tuple[float, int, Inheritance]] = []
+    heirs: list[tuple[float, int, Inheritance, Share | None]] = []
     doubtful: list[tuple[float, int]] = []
     left = MOST_TOLD
     for row in sorted(rows, key=lambda r: float(gaps[r])):
@@ -120,20 +123,21 @@ def trained_from(
         if not made_from:
             continue
         shown = [inheritance(space, child, row, q) for q in made_from]
-        told = None
+        share = None
         if left and all(s.middle >= UNLIKE for s in shown):
-            told = _told(space, child, row, made_from)
-            left = 0 if told else left - 1  # what is farther than an heir is not asked for
+            share = _least(space, child, row, made_from)
+            left = 0 if has_all(share) else left - 1  # what is farther than an heir is not asked
+        told = has_all(share)
         if told is False:
             continue
         alike = agrees(ours, known.held.get(row, {}), min(s.most for s in shown))
         if told or (alike and all(s.holds for s in shown)):
-            heirs.append((float(gaps[row]), row, min(shown, key=lambda s: s.low)))
+            heirs.append((float(gaps[row]), row, min(shown, key=lambda s: s.low), share))
         elif alike and all(s.open for s in shown):
             doubtful.append((float(gaps[row]), row))
     if heirs:
-        _, row, shown_by = min(heirs, key=lambda h: (h[0], h[1]))
-        return Training(row, shown_by, _beside(row, doubtful, parents))
+        _, row, shown_by, share = min(heirs, key=lambda h: (h[0], h[1]))
+        return Training(row, shown_by, _beside(row, doubtful, parents), share)
     roots = [r for r in rows if not parents.get(r)]
     row = min(roots or rows, key=lambda r: (float(gaps[r]), r))
     nearer = [(float(gaps[r]), r) for r in rows if parents.get(r) and gaps[r] < gaps[row]]
@@ -141,10 +145,14 @@ def trained_from(
     return Training(row, None, _beside(row, shaped or doubtful, parents))
 
 
-def _told(space: Space, child: int, row: int, made_from: Sequence[int]) -> bool | None:
-    """Tell whether a candidate handed on its change against each of its parents, None if unsure."""
-    told = [told_by_bulk(space.family, child, row, q) for q in made_from]
-    return False if False in told else None if None in told else True
+def _least(space: Space, child: int, row: int, made_from: Sequence[int]) -> Share | None:
+    """Return the share of its change that a candidate handed on, the least against its parents.
+
+    None where one of them says nothing and no other that it was not handed on.
+    """
+    shares = [handed_on(space.family, child, row, q) for q in made_from]
+    least = min((s for s in shares if s is not None), key=lambda s: s.value, default=None)
+    return None if None in shares and has_all(least) is not False else least
 
 
 def _shaped_alike(

@@ -97,6 +97,8 @@ def finetune_link(family: Family, child: int, made: Training, kept: Mine) -> Exp
         shown = made.shown
         detail["inherited"] = [round(q, 3) for q in (shown.low, shown.middle, shown.high)]
         detail["tensors"] = shown.tensors
+    if made.share:
+        detail["bulk"] = [round(made.share.value, 3), round(made.share.width, 3)]
     if kept.parts:
         detail["untouched"] = kept.parts
         detail["not_of_others"] = kept.beyond

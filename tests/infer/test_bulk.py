@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineage.infer.bulk import Share, in_sketches, share_of
-from lineage.infer.descent import told_by_bulk
+from lineage.infer.descent import handed_on, has_all
 from lineage.infer.family import Family, stack
 from lineage.infer.scan import scan
 from lineage.infer.views import open_view
@@ -18,6 +18,10 @@ from tests.infer.test_unlinked import alike, learnt
 def stacked(models: dict[str, Model]) -> Family:
     made = enumerate(models.items(), 1)
     return stack([open_view(subject(n, model_print(w), day)) for day, (n, w) in made])
+
+
+def told(family: Family, child: int, parent: int, grand: int) -> bool | None:
+    return has_all(handed_on(family, child, parent, grand))
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +86,11 @@ def test_a_share_is_that_of_the_size(family: Family, scale: float, sign: int) ->
 def test_children_are_told_from_siblings(family: Family) -> None:
     rows, base = family.rows, family.rows["org/base"]
     source = rows["org/tune0"]
-    assert told_by_bulk(family, rows["org/child"], source, base) is True
-    assert told_by_bulk(family, rows["org/light"], source, base) is True
-    assert told_by_bulk(family, rows["org/tune1"], source, base) is False
-    assert told_by_bulk(family, rows["org/mixed"], source, base) is False
-    assert told_by_bulk(family, source, base, base) is None  # a root has no change
+    assert told(family, rows["org/child"], source, base) is True
+    assert told(family, rows["org/light"], source, base) is True
+    assert told(family, rows["org/tune1"], source, base) is False
+    assert told(family, rows["org/mixed"], source, base) is False
+    assert told(family, source, base, base) is None  # a root has no change
 
 
 def test_nothing_is_told_without_sketches(family: Family) -> None:
@@ -96,7 +100,7 @@ def test_nothing_is_told_without_sketches(family: Family) -> None:
     views = [open_view(subject(n, model_print(w, full=False), d)) for d, (n, w) in made]
     sampled = stack(views)
     assert in_sketches(sampled, [0, 1, 2]) is None
-    assert told_by_bulk(sampled, 2, 1, 0) is None
+    assert told(sampled, 2, 1, 0) is None
 
 
 def test_narrow_matrices_tell_nothing() -> None:
@@ -114,7 +118,11 @@ def test_a_light_parent_is_found_and_a_sibling_that_learnt_more_is_none() -> Non
     child = alike(light, {n: 1.2 * c for n, c in common.items()}, 53)
     made = {"base": base, "light": light, "sibling": sibling, "child": child}
     subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items(), 1)]
-    found = {e.child: e.parent for e in scan(subjects).derivations}
+    edges = scan(subjects).derivations
+    found = {e.child: e.parent for e in edges}
     assert found == {
         "org/light": "org/base", "org/sibling": "org/base", "org/child": "org/light"
     }  # fmt: skip
+    (bulk,) = (w.detail["bulk"] for e in edges if e.child == "org/child" for w in e.evidence)
+    assert isinstance(bulk, list)
+    assert bulk[0] == pytest.approx(1.0, abs=0.1)
