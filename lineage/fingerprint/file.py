@@ -4,6 +4,7 @@ docs/fingerprint.md tells the layout.
 """
 
 import json
+import re
 import struct
 from dataclasses import astuple
 from typing import Any, NamedTuple
@@ -37,7 +38,11 @@ from lineage.fingerprint.types import (
 MAX_BYTES = 1 << 31
 """Size of a fingerprint file, at most."""
 
+HEAD = 256
+"""Bytes at a file's start that tell its version."""
+
 _NAME = "lineage.fingerprint"
+_VERSION = re.compile(rb'"__metadata__":\{[^{}]*"version":"(\d{1,9})"')
 _KINDS: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")
 }  # fmt: skip
@@ -144,6 +149,12 @@ def _write(arrays: _Arrays, version: int) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([struct.pack("<Q", len(text)), text, *parts])
+
+
+def version_of(head: bytes) -> int | None:
+    """Return the version of a fingerprint's layout from its first `HEAD` bytes, None if unsound."""
+    found = _VERSION.search(head[:HEAD])
+    return int(found[1]) if found else None
 
 
 def loads(data: bytes) -> Fingerprint:

@@ -48,6 +48,13 @@ class Vault:
             )
         return data
 
+    def head(self, address: str, size: int) -> bytes:
+        """Return the first bytes at `address`, unchecked; raises FingerprintError."""
+        try:
+            return bytes(self._fs.cat_file(self._path(address), start=0, end=size))
+        except OSError as error:
+            raise FingerprintError(f"fingerprint {address} in {self.url}: {error}") from error
+
     def has(self, address: str) -> bool:
         """Tell whether there is a file at `address`."""
         return bool(self._fs.exists(self._path(address)))
