@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lineage.domain.derivation import SHOWN, Derivation, Evidence, EvidenceKind, Relation
 from lineage.domain.exposure import MeasuredDose
-from lineage.domain.revision import Coverage
 from lineage.graph.store import Store
 from lineage.graph.traverse import ancestors
 from lineage.ingest.events import ignore
@@ -81,13 +80,14 @@ class Doser:
                 yield from measure(sorted(sources), target)
 
     def _readable(self, names: Collection[str]) -> set[str]:
+        from lineage.ingest.readable import has_values, unreadable
+
         return {
             revision.id
             for revision in self._store.revisions(names)
             if len(revision.artifacts) == 1
-            and revision.artifacts[0].fingerprint is not None
-            and revision.artifacts[0].coverage is not Coverage.NONE
-            and self._vault.has(revision.artifacts[0].fingerprint)
+            and has_values(revision.artifacts[0])
+            and unreadable(self._vault, revision.artifacts[0]) is None
         }
 
     def _read(self, address: str) -> "Fingerprint":

@@ -6,15 +6,16 @@ from functools import partial
 
 from lineage.domain.derivation import Derivation, Status, possible_edges
 from lineage.domain.errors import FingerprintError
-from lineage.domain.revision import Artifact, Coverage, Kinship, Revision, TimeSource
-from lineage.fingerprint.file import HEAD, loads, version_of
-from lineage.fingerprint.types import VERSION, Fingerprint
+from lineage.domain.revision import Artifact, Kinship, Revision, TimeSource
+from lineage.fingerprint.file import loads
+from lineage.fingerprint.types import Fingerprint
 from lineage.graph.store import Store
 from lineage.infer.scan import scan
 from lineage.infer.types import Findings, Subject
 from lineage.ingest.deepening import undecided
 from lineage.ingest.events import Event, InferReport, OnEvent, Problem, ignore
 from lineage.ingest.proofs import proven
+from lineage.ingest.readable import has_values, unreadable
 from lineage.ingest.seen import measured_now
 from lineage.ingest.tensors import index_tensors
 from lineage.ingest.vault import Vault
@@ -124,26 +125,15 @@ def subjects_of(
     problems: list[Problem] = []
     for revision in store.all_revisions() if only is None else store.revisions(sorted(only)):
         for artifact in revision.artifacts:
-            if artifact.fingerprint is None or artifact.coverage is Coverage.NONE:
+            if not has_values(artifact):
                 continue
-            problem = _unreadable(vault, artifact, artifact.fingerprint)
+            problem = unreadable(vault, artifact)
             if problem is None:
                 subjects.append(_subject(store, vault, revision, artifact))
                 continue
             problems.append(Problem(revision.id, *problem))
             on_event(Event("problem", revision.id, problem[1]))
     return subjects, problems
-
-
-def _unreadable(vault: Vault, artifact: Artifact, address: str) -> tuple[str, str] | None:
-    """Return why a fingerprint cannot be compared, as a short name and a text; None if it can."""
-    if not vault.has(address):
-        return "missing", f"fingerprint of {artifact.name} is not in {vault.url}"
-    version = version_of(vault.head(address, HEAD))
-    if version not in (VERSION, None):  # what is unsound says so when it is read
-        text = f"fingerprint of {artifact.name} is of layout {version}; add or crawl it again"
-        return "outdated", text
-    return None
 
 
 def _subject(store: Store, vault: Vault, revision: Revision, artifact: Artifact) -> Subject:

@@ -48,10 +48,15 @@ class Vault:
             )
         return data
 
-    def head(self, address: str, size: int) -> bytes:
-        """Return the first bytes at `address`, unchecked; raises FingerprintError."""
+    def head(self, address: str, size: int) -> bytes | None:
+        """Return the first bytes at `address`, unchecked; None where there is no file.
+
+        Raises FingerprintError where it cannot be read.
+        """
         try:
             return bytes(self._fs.cat_file(self._path(address), start=0, end=size))
+        except FileNotFoundError:
+            return None
         except OSError as error:
             raise FingerprintError(f"fingerprint {address} in {self.url}: {error}") from error
 

@@ -10,9 +10,11 @@ from safetensors import deserialize
 from safetensors.numpy import save
 from safetensors.torch import save_file
 
+from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation
 from lineage.fingerprint.types import VERSION
 from lineage.graph.open import open_store
 from lineage.ingest.add import add
+from lineage.ingest.dosing import Doser
 from lineage.ingest.inferring import infer, subjects_of
 from lineage.ingest.vault import Vault
 
@@ -50,6 +52,11 @@ def test_an_older_fingerprint_is_named_and_others_are_compared(tmp_path: Path) -
         assert f"layout {VERSION - 1}" in problem.message
         read, _ = subjects_of(store, vault, lambda _: None)
         assert [s.revision for s in read] == [two.id]
+        made = Evidence(kind=EvidenceKind.SKETCH, where="model")
+        store.put_derivations(
+            [Derivation(parent=two.id, child=one.id, relation=Relation.FINETUNE, evidence=(made,))]
+        )
+        assert not list(Doser(store, vault)([two.id], [one.id]))
 
         add(store, vault, folders)
         assert not infer(store, vault).problems
