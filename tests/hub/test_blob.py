@@ -18,22 +18,11 @@ from lineage.hub.hubsource import HubSource
 from lineage.hub.local import LocalBlob
 from lineage.hub.ranges import coalesce
 from lineage.hub.source import Listing, Snapshot
+from tests.hub.asking import Sleeps
 from tests.hub.server import Commit, HubServer, Repo
 
 DATA = Random(7).randbytes(1_000_000)
 CDN = r"GET cdn .*model\.safetensors"
-
-
-class Sleeps(list[float]):
-    """Notes how long somebody wanted to wait, and does not."""
-
-    def __call__(self, seconds: float) -> None:
-        self.append(seconds)
-
-
-@pytest.fixture
-def sleeps() -> Sleeps:
-    return Sleeps()
 
 
 @pytest.fixture
