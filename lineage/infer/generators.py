@@ -123,11 +123,11 @@ def trained_from(
         if not made_from:
             continue
         shown = [inheritance(space, child, row, q) for q in made_from]
-        share = None
+        share = told = None
         if left and all(s.middle >= UNLIKE for s in shown):
             share = _least(space, child, row, made_from)
-            left = 0 if has_all(share) else left - 1  # what is farther than an heir is not asked
-        told = has_all(share)
+            told = has_all(share)
+            left = 0 if told else left - 1  # what is farther than an heir is not asked
         if told is False:
             continue
         alike = agrees(ours, known.held.get(row, {}), min(s.most for s in shown))

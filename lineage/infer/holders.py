@@ -1,6 +1,6 @@
 """How much of one source's change is in that of other models, as their weights show it."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from lineage.infer.family import Family, stack_on
 from lineage.infer.grain import Grain
 from lineage.infer.jointfit import joint_fit
 from lineage.infer.scene import sum_by
-from lineage.infer.shares import Bounds
+from lineage.infer.shares import Bounds, most
 from lineage.infer.views import View
 
 BIAS = 0.05
@@ -43,7 +43,7 @@ class Holders:
     above: set[str]
     family: Family = field(init=False)
     _sketches: Family | None = field(init=False)
-    _adapters: Mapping[str, View] = field(init=False)
+    _sketched: dict[str, View] = field(init=False)
 
     def __post_init__(self) -> None:
         models = [v for v in self.views.values() if v.is_model]
@@ -51,8 +51,9 @@ class Holders:
         self.family = stack_on(root, models)
         sketches = in_sketches(self.family, range(len(models)))
         self._sketches = sketches if sketches and sketches.views[0] is root else None
-        adapters = {i: v for i, v in self.views.items() if v.is_adapter}
-        self._adapters = {i: adapter_in_sketches(v) for i, v in adapters.items()}
+        self._sketched = {
+            i: adapter_in_sketches(v) if v.is_adapter else v for i, v in self.views.items()
+        }
 
     def beside(self, name: str) -> float:
         """Return the share of a model's values that lie in tensors which the family has not."""
@@ -95,7 +96,7 @@ class Holders:
         found = self._compared(self._sketches, name, beside, changed)
         if found is None or (cast and self._cast(self.source)):
             by_values = self._compared(self.family, name, beside, changed)
-            found = min(filter(None, (found, by_values)), key=_most, default=None)
+            found = min(filter(None, (found, by_values)), key=most, default=None)
         return found
 
     def _compared(
@@ -155,9 +156,5 @@ class Holders:
             return None
         if where is None:
             where = torch.zeros_like(family.values[0])
-        views = self.views if family is self.family else {**self.views, **self._adapters}
+        views = self.views if family is self.family else self._sketched
         return own_change(name, family, views, self.parents, family.rows, where)
-
-
-def _most(bounds: Bounds) -> float:
-    return max(-bounds[0], bounds[2])

@@ -29,6 +29,11 @@ Bounds = tuple[float, float, float]
 """Low, value, high."""
 
 
+def most(bounds: Bounds) -> float:
+    """Return the largest share that bounds leave open, whatever its sign."""
+    return max(-bounds[0], bounds[2])
+
+
 def shares_of(edges: Sequence[Derivation]) -> dict[str, Bounds]:
     """Return the share of each parent of one child, nothing where edges do not tell.
 

@@ -13,7 +13,7 @@ from lineage.domain.derivation import Derivation
 from lineage.infer.contents import blend_of, line_of, parents_of, summed, trained
 from lineage.infer.holders import BESIDE, Holders
 from lineage.infer.jointfit import curved_shares
-from lineage.infer.shares import Bounds, in_parts, shares_of
+from lineage.infer.shares import Bounds, in_parts, most, shares_of
 from lineage.infer.types import Source, Subject
 from lineage.infer.views import open_view
 
@@ -88,7 +88,7 @@ class _Bounds:
         parts = [_times(share, inside) for share, inside in held if inside is not None]
         if not parts or len(parts) < len(held):
             return None
-        return max(parts, key=lambda b: max(-b[0], b[2])) if in_parts(edges) else _sum(parts)
+        return max(parts, key=most) if in_parts(edges) else _sum(parts)
 
     def _shares(self, name: str, edges: Sequence[Derivation]) -> dict[str, Bounds]:
         """Return the share of each parent; nothing where those found may not be all."""

@@ -38,6 +38,25 @@ def tune(model: Model, seed: int, size: float = 4e-3) -> Model:
     return out
 
 
+def learnt(base: Model, seed: int) -> Model:
+    """What everybody learns from like data: a change of few directions in each matrix."""
+    g = torch.Generator().manual_seed(seed)
+    out = {}
+    for name, weight in base.items():
+        if weight.dim() < 2:
+            continue
+        m, n = weight.shape
+        low = torch.randn(m, 6, generator=g) @ torch.randn(6, n, generator=g)
+        out[name] = 4e-3 * low / 6**0.5
+    return out
+
+
+def alike(base: Model, common: Model, seed: int) -> Model:
+    """A fine-tune of which most of the change is what all of them learn."""
+    own = tune(base, seed, size=2e-3)
+    return {n: (own[n].float() + common.get(n, torch.zeros(()))).to(own[n].dtype) for n in base}
+
+
 def combine(
     method: str, base: Model, sources: Sequence[Model], weights: Sequence[float], **options: Any
 ) -> Model:

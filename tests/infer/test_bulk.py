@@ -11,8 +11,7 @@ from lineage.infer.family import Family, stack
 from lineage.infer.scan import scan
 from lineage.infer.views import open_view
 from tests.infer.families import model_print, subject
-from tests.infer.litter import Model, combine, make_base, tune
-from tests.infer.test_unlinked import alike, learnt
+from tests.infer.litter import Model, alike, combine, learnt, make_base, tune
 
 
 def stacked(models: dict[str, Model]) -> Family:

@@ -1,14 +1,13 @@
 """What a model can hold at most of a source that nothing links to it."""
 
 import pytest
-import torch
 
 from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation
 from lineage.infer.scan import scan
 from lineage.infer.types import Source, Subject
 from lineage.infer.unlinked import unlinked
 from tests.infer.families import model_print, subject
-from tests.infer.litter import Model, combine, make_base, tune
+from tests.infer.litter import Model, alike, combine, learnt, make_base, tune
 
 SEEN = Evidence(kind=EvidenceKind.SKETCH, where="model")
 
@@ -81,25 +80,6 @@ def test_what_comes_from_a_model_that_was_not_read_is_bounded_as_a_whole(
 ) -> None:
     unread = [s for s in subjects if s.revision != "org/mixed"]
     assert most("further", unread, blind) >= 0.27
-
-
-def learnt(base: Model, seed: int) -> Model:
-    """What everybody learns from like data: a change of few directions in each matrix."""
-    g = torch.Generator().manual_seed(seed)
-    out = {}
-    for name, weight in base.items():
-        if weight.dim() < 2:
-            continue
-        m, n = weight.shape
-        low = torch.randn(m, 6, generator=g) @ torch.randn(6, n, generator=g)
-        out[name] = 4e-3 * low / 6**0.5
-    return out
-
-
-def alike(base: Model, common: Model, seed: int) -> Model:
-    """A fine-tune of which most of the change is what all of them learn."""
-    own = tune(base, seed, size=2e-3)
-    return {n: (own[n].float() + common.get(n, torch.zeros(()))).to(own[n].dtype) for n in base}
 
 
 def test_what_is_learnt_from_like_data_is_not_inherited() -> None:
