@@ -1,4 +1,4 @@
-"""What a training run has of its own: its change without the leading singular directions.
+"""What a training run has of its own: its change beside the leading singular directions.
 
 Runs on like data move a model alike: changes of fine-tunes that share nothing but their base had
 cosines of up to .7. What they share lies in few directions of each matrix, those along which the
@@ -6,6 +6,7 @@ gradients of all of them are large. The rest of the spectrum, the bulk, is the n
 own batches, which nothing else has but what was made from its result.
 """
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,9 @@ LEADING = 3 / 8
 """Share of a sketch's directions that is left out on either side. Of changes that had .54 in common
 by cosine, whole matrices of 128 columns, as much left .02 (less a fifth .04, less a half .02)."""
 
+FAINTEST = 1e-5
+"""Share of the strongest direction's energy that any has, at least, where all count alike."""
+
 FEWEST = 16
 """Directions that a matrix must have on either side."""
 
@@ -32,6 +36,19 @@ PLANTED, STEPS = 0.1, 2
 """
 
 _NUMBERS = SKETCH_K * SKETCH_K
+
+
+class Spectrum(enum.Enum):
+    """How the directions of two changes count.
+
+    `BULK` leaves the leading ones out: what many models are told apart by, as its intervals are
+    narrow even where little was trained. In `EVEN` each counts as much as any other, however much
+    of a change lies along it (whitening on both sides). That leaves less of likeness and has more
+    to count, but what rounding did in the faint ones as well.
+    """
+
+    BULK = enum.auto()
+    EVEN = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +102,11 @@ def adapter_in_sketches(view: View) -> View:
 
 
 def share_of(
-    family: Family, change: torch.Tensor, own: torch.Tensor, beside: Sequence[torch.Tensor] = ()
+    family: Family,
+    change: torch.Tensor,
+    own: torch.Tensor,
+    beside: Sequence[torch.Tensor] = (),
+    spectrum: Spectrum = Spectrum.BULK,
 ) -> Share:
     """Return how much of `change` is in `own`, those `beside` fitted with it.
 
@@ -98,39 +119,51 @@ def share_of(
         return Share(0.0, 0.0, 1.0)
     ranks = torch.tensor([as_matrix(s.shape) for s in family.slots]).clamp(max=SKETCH_K)
     changes = torch.stack([change, *beside])
-    fit = _fit(changes, own, ranks)
+    fit = _fit(changes, own, ranks, spectrum)
     first = fit.coefficients[0]
     dose, shown = first, 1.0
     for _ in range(STEPS):
         taken = max(abs(dose), PLANTED) * (1 if dose > 0 else -1)
-        left = _fit(changes, own - taken * change, ranks).coefficients[0]
+        left = _fit(changes, own - taken * change, ranks, spectrum).coefficients[0]
         shown = max((first - left) / taken, LEAST)
         dose = first / shown
     return Share(dose, fit.widths[0] / shown, fit.own[0])
 
 
-def _fit(changes: torch.Tensor, own: torch.Tensor, ranks: torch.Tensor) -> JointFit:
-    """Fit the bulk of `own` over those of `changes`.
+def _fit(
+    changes: torch.Tensor, own: torch.Tensor, ranks: torch.Tensor, spectrum: Spectrum
+) -> JointFit:
+    """Fit what counts of `own` over that of `changes`.
 
-    Tensors count by how many numbers their bulk has (`ranks`: tensors, 2), not by their size.
+    Tensors count by how many numbers are left of them (`ranks`: tensors, 2), not by their size.
     """
-    stacked = torch.cat([own[None], changes]).double()
-    kept = ranks - (LEADING * ranks.amin(1, keepdim=True)).round().long()
-    bulks = _bulks(stacked.view(len(stacked), -1, SKETCH_K, SKETCH_K), SKETCH_K - ranks + kept)
-    noise = (bulks[:2].square().sum((0, 2)) / kept.prod(1)).sqrt()
-    bulks = bulks / noise.clamp(min=1e-6 * float(noise.max()) + 1e-30)[:, None]
-    return fit_in_parts(bulks[1:], bulks[0])
+    stacked = torch.cat([own[None], changes]).double().view(len(changes) + 1, -1, SKETCH_K, SKETCH_K)
+    left_out = LEADING if spectrum is Spectrum.BULK else 0.0
+    kept = ranks - (left_out * ranks.amin(1, keepdim=True)).round().long()
+    left, right = _directions(stacked[:2], ranks, kept, even=spectrum is Spectrum.EVEN)
+    parts = (left.mT @ stacked @ right).flatten(2)
+    noise = (parts[:2].square().sum((0, 2)) / kept.prod(1)).sqrt()
+    parts = parts / noise.clamp(min=1e-6 * float(noise.max()) + 1e-30)[:, None]
+    return fit_in_parts(parts[1:], parts[0])
 
 
-def _bulks(matrices: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """Return (n, tensors, k * k) of (n, tensors, k, k): in the least directions of the first two.
+def _directions(
+    two: torch.Tensor, ranks: torch.Tensor, kept: torch.Tensor, *, even: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the left and right singular directions (tensors, k, k) of two changes taken together.
 
-    `kept` (tensors, 2) tells how many on either side; numbers in the others are zero.
+    `two` is (2, tensors, k, k); each of both counts as much. Of the `ranks` (tensors, 2) on either
+    side the least `kept` are given, the others are zero; where they count `even`ly, divided by how
+    much of the changes lies along them.
     """
-    two = matrices[:2] / matrices[:2].norm(dim=(2, 3), keepdim=True).clamp(min=1e-30)
-    left, right = (
-        torch.linalg.eigh((m @ m.mT).sum(0))[1] * (torch.arange(SKETCH_K) < count[:, None, None])
-        for m, count in ((two, kept[:, 0]), (two.mT, kept[:, 1]))
-    )
-    bulks: torch.Tensor = (left.mT @ matrices @ right).flatten(2)
-    return bulks
+    two = two / two.norm(dim=(2, 3), keepdim=True).clamp(min=1e-30)
+    found = []
+    for side, matrices in enumerate((two, two.mT)):
+        energies, vectors = torch.linalg.eigh((matrices @ matrices.mT).sum(0))
+        place = torch.arange(SKETCH_K)
+        first = SKETCH_K - ranks[:, side, None]
+        counted = (place < first + kept[:, side, None]) & (place >= first)
+        floor = FAINTEST * energies[:, -1:].clamp(min=1e-30)
+        weight = energies.clamp(min=floor).rsqrt() if even else torch.ones_like(energies)
+        found.append(vectors * (weight * counted)[:, None])
+    return found[0], found[1]

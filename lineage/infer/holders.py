@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 import torch
 
 from lineage.domain.derivation import Derivation
-from lineage.infer.bulk import Share, adapter_in_sketches, in_sketches, share_of, was_cast
+from lineage.infer.bulk import (
+    Share,
+    Spectrum,
+    adapter_in_sketches,
+    in_sketches,
+    share_of,
+    was_cast,
+)
 from lineage.infer.contents import line_of, own_change, trained
 from lineage.infer.family import Family, stack_on
 from lineage.infer.grain import Grain
@@ -86,39 +93,41 @@ class Holders:
     def _held(
         self, name: str, beside: Collection[str], changed: Changed, cast: bool
     ) -> Bounds | None:
-        """Return how much of the source's change is in one, by the bulk of both if that tells.
+        """Return how much of the source's change is in one: the bounds that leave the least.
 
-        What a `cast` left off is in both changes where both were cast, and in all directions: that
-        makes the bound wider. Single values tell better then where training moved them by little.
+        By the sketches of both, if these tell. What a `cast` left off is in both changes where both
+        were cast, and in all directions: that makes the bound wider. Single values tell better then
+        where training moved them by little.
         """
         if self.beside(name) > BESIDE:
             return None
         found = self._compared(self._sketches, name, beside, changed)
-        if found is None or (cast and self._cast(self.source)):
-            by_values = self._compared(self.family, name, beside, changed)
-            found = min(filter(None, (found, by_values)), key=most, default=None)
-        return found
+        if not found or (cast and self._cast(self.source)):
+            found = [*found, *self._compared(self.family, name, beside, changed)]
+        return min(found, key=most, default=None)
 
     def _compared(
         self, family: Family | None, name: str, beside: Collection[str], changed: Changed
-    ) -> Bounds | None:
-        """Compare along a family, in sketches or in values; None where that tells nothing."""
+    ) -> list[Bounds]:
+        """Compare along a family, in sketches or in values; nothing where that tells nothing."""
         if family is None:
-            return None
+            return []
         ours = changed(family, self._change(family, self.source, None))
         sought = self._change(family, self.source, ours)
         if ours is None or sought is None or not bool(sought.any()):
-            return None
+            return []
         others = [self._change(family, i, ours) for i in sorted(beside) if i != self.source]
         known = [c for c in others if c is not None and bool(c.any())]
         if family is self.family:
             grains = (self.views[i].grain for i in (name, self.source))
-            found = self._share(min(grains, key=lambda g: g.bits), sought, ours, known)
+            found = [self._share(min(grains, key=lambda g: g.bits), sought, ours, known)]
         else:
-            found = share_of(family, sought, ours, known)
-        if found.own < OWN:
-            return None
-        return found.value - found.width, found.value, found.value + found.width
+            found = [share_of(family, sought, ours, known, spectrum) for spectrum in Spectrum]
+        return [
+            (share.value - share.width, share.value, share.value + share.width)
+            for share in found
+            if share.own >= OWN
+        ]
 
     def _share(
         self, grain: Grain, change: torch.Tensor, own: torch.Tensor, beside: Sequence[torch.Tensor]
