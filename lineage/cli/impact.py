@@ -9,13 +9,17 @@ import click
 from lineage.cli.app import App, pass_app, worst
 from lineage.cli.options import UTC_TIME, format_option
 from lineage.cli.output import output_option
+from lineage.cli.progress import JobProgress
+from lineage.cli.shelf import from_option, open_shelf
 from lineage.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from lineage.domain.derivation import Derivation
     from lineage.domain.exposure import Impact
     from lineage.graph.store import Store
+    from lineage.ingest.closer import Closer
     from lineage.ingest.dosing import Doser
+    from lineage.ingest.shelf import Shelf
 
 _BATCH = 5_000
 _NAMED = 5
@@ -43,6 +47,11 @@ _MOST_ASKED, _MOST_UNASKED = 100, 20  # models measured to be cleared, a second 
     "--also", "also", multiple=True, metavar="REF",
     help="Judge REF too, whether anything links it or not; may be given again.",
 )  # fmt: skip
+@click.option(
+    "--reread", is_flag=True,
+    help="Read the weights of what --cleared or --also leaves open again, whole, and look closer.",
+)  # fmt: skip
+@from_option("weights")
 @click.option(
     "--only", metavar="REF",
     help="Show only what is exposed of REF, with its dose in each part where it was measured.",
@@ -80,8 +89,11 @@ def command(app: App, /, advisory_id: str, **options: Any) -> int:
         asked = [name for ref in options["also"] for name in app.resolve(store, ref)]
         if gauge is None and (asked or options["cleared"]):
             raise UsageError("nothing is cleared without measuring", hint="Leave --no-measure out.")
+        if options["reread"] and not (asked or options["cleared"]):
+            raise UsageError("--reread asks what is left open", hint="Add --cleared or --also.")
         if gauge is not None:
-            found = _cleared(app, store, found, asked=asked, family=options["cleared"])
+            shelf = open_shelf(app, options["folders"]) if options["reread"] else None
+            found = _cleared(app, store, found, asked, shelf, family=options["cleared"])
         if options["only"] is not None:
             parts = options["per"] if gauge is not None else None
             found = _narrowed(app, store, found, options["only"], parts)
@@ -113,8 +125,9 @@ def _gauge(app: App, store: "Store") -> "Doser | None":
 
 
 def _cleared(
-    app: App, store: "Store", found: "Impact", *, asked: list[str], family: bool
-) -> "Impact":
+    app: App, store: "Store", found: "Impact", asked: list[str], shelf: "Shelf | None", *,
+    family: bool,
+) -> "Impact":  # fmt: skip
     """Return the incident with what its weights clear, and say what they do not."""
     from lineage.ingest.dosing import Doser
     from lineage.propagate import clearing
@@ -126,15 +139,23 @@ def _cleared(
     remade = clearing.replacements(store, found)
     near = remade + (clearing.relatives(store, found) if family else [])
     gauge = Doser(store, app.home.vault(), limit=_MOST_ASKED if family or asked else _MOST_UNASKED)
-    made = clearing.clear(
-        store, found, gauge, near, asked=asked, remade=remade, beside=gauge.beside
-    )
+    with JobProgress(app, "read again") as progress:
+        made = clearing.clear(
+            store, found, gauge, near, asked=asked, remade=remade, beside=gauge.beside,
+            closer=_closer(store, shelf, progress) if shelf else None,
+        )  # fmt: skip
     if made.open:
         app.warn(f"not cleared by their weights, though nothing links them: {_some(made.open)}")
     if (family or gauge.skipped) and made.unmeasured:
         why = f" ({gauge.skipped} are beyond what is measured at once)" if gauge.skipped else ""
         app.warn(f"not measured{why}: {_some(made.unmeasured)}")
     return clearing.with_cleared(found, made)
+
+
+def _closer(store: "Store", shelf: "Shelf", progress: JobProgress) -> "Closer":
+    from lineage.ingest.closer import Closer  # torch: only where there is something to do
+
+    return Closer(store, shelf, progress.on_event)
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -1,6 +1,5 @@
 """`lineage verify`."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ import click
 
 from lineage.cli.app import FLAGGED, OK, App, pass_app
 from lineage.cli.options import format_option
+from lineage.cli.shelf import from_option, open_shelf
 
 if TYPE_CHECKING:
     from lineage.graph.store import Store
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
     help="Execute the merge that was found again, on the whole weights of its parents, and compare"
     " hashes: equal ones are proof.",
 )  # fmt: skip
-@click.option(
-    "--from", "folders", multiple=True, metavar="PATH",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Read parents from here first, as add does; may be given again. [default: the Hub]",
-)  # fmt: skip
+@from_option("parents")
 @format_option()
 @pass_app
 def command(app: App, ref: str, replay: bool, folders: tuple[Path, ...], format_: str) -> int:
@@ -75,15 +71,11 @@ def _replays(
 ) -> "tuple[ReplayDocument, ...]":
     """Execute again what the revisions were merged by; return what came of it."""
     from lineage.cli.progress import JobProgress
-    from lineage.ingest.reading import FolderSpec, HubSpec, SourceSpec
     from lineage.ingest.replaying import replay_merges
-    from lineage.ingest.shelf import Shelf
     from lineage.report.verify_documents import ReplayDocument
 
-    specs: list[SourceSpec] = [FolderSpec(tuple(f.absolute() for f in folders))] if folders else []
-    shelf = Shelf((*specs, HubSpec(os.environ.get("HF_ENDPOINT"))), app.home.vault())
     with JobProgress(app, "replay") as progress:
-        found = replay_merges(store, shelf, ids, progress.on_event)
+        found = replay_merges(store, open_shelf(app, folders), ids, progress.on_event)
     return tuple(
         ReplayDocument(
             child=r.child,

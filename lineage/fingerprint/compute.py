@@ -15,7 +15,7 @@ from lineage.fingerprint.sample import header_tensors, sample_tensors
 from lineage.fingerprint.signs import SEED
 from lineage.fingerprint.tensor import read_tensor
 from lineage.fingerprint.torchside import hold_to_one_thread, one_thread
-from lineage.fingerprint.types import VERSION, DeltaPrint, Fingerprint, TensorPrint
+from lineage.fingerprint.types import SKETCH_K, VERSION, DeltaPrint, Fingerprint, TensorPrint
 from lineage.weights.reader import TensorInfo, WeightReader
 
 CHUNK_BYTES = 1 << 23
@@ -42,6 +42,7 @@ def fingerprint(
     threads: int | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     on_bytes: Callable[[int], None] | None = None,
+    k: int = SKETCH_K,
 ) -> Fingerprint:
     """Read an artifact and return its fingerprint, each stored byte read once.
 
@@ -51,8 +52,8 @@ def fingerprint(
     (default: the processors this process may use, at most 16) or `chunk_bytes`. `on_bytes` is told
     of bytes as they are read (of packed tensors decoded ones), from one thread at a time. With
     `Coverage.SAMPLE` only the probe's ranges of tensors are read, and of an adapter its factors;
-    with `Coverage.NONE` nothing but the headers. Memory: some 15 MiB a thread, of large packed
-    matrices up to 128 MiB more, and the fingerprint.
+    with `Coverage.NONE` nothing but the headers. `k` is how fine sketches are. Memory: some 15 MiB
+    a thread, of large packed matrices up to 128 MiB more, and the fingerprint.
 
     Raises what the reader raises, and FingerprintError where tensors are not what their headers
     say.
@@ -68,7 +69,7 @@ def fingerprint(
             def read(info: TensorInfo) -> TensorPrint:
                 projector = plan.projector(info) if plan else None
                 watch = projector.add if projector else None
-                return read_tensor(reader, info, chunk_bytes, count.add, watch)
+                return read_tensor(reader, info, chunk_bytes, count.add, watch, k)
 
             tensors = _in_parallel(infos, read, threads)
             invariants = plan.result() if plan else None
@@ -80,7 +81,7 @@ def fingerprint(
         else:
             tensors = list(header_tensors(infos))
         if coverage is not Coverage.NONE:
-            deltas = _read_deltas(reader, infos, None if coverage is Coverage.FULL else count)
+            deltas = _read_deltas(reader, infos, None if coverage is Coverage.FULL else count, k)
     digests = [(t.digest, t.cast_digest) for t in tensors if t.digest and t.cast_digest]
     whole = coverage is Coverage.FULL
     return Fingerprint(
@@ -94,6 +95,7 @@ def fingerprint(
         seed=SEED,
         version=VERSION,
         invariants=invariants,
+        k=k,
     )
 
 
@@ -137,12 +139,12 @@ class _Counter:
 
 
 def _read_deltas(
-    reader: WeightReader, infos: Sequence[TensorInfo], count: _Counter | None
+    reader: WeightReader, infos: Sequence[TensorInfo], count: _Counter | None, k: int
 ) -> list[DeltaPrint]:
     by_name = {info.name: info for info in infos}
     deltas = []
     for change in sorted(reader.low_rank(), key=lambda change: change.target):
-        found, read = read_delta(reader, by_name, change)
+        found, read = read_delta(reader, by_name, change, k)
         deltas.append(found)
         if count is not None:
             count.add(read)

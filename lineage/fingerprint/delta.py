@@ -12,7 +12,7 @@ from lineage.fingerprint.kronecker import Kronecker
 from lineage.fingerprint.probe import probe_runs
 from lineage.fingerprint.sketch import sketch_product
 from lineage.fingerprint.torchside import TORCH_TYPES, as_tensor
-from lineage.fingerprint.types import DeltaPrint
+from lineage.fingerprint.types import SKETCH_K, DeltaPrint
 from lineage.weights.reader import LowRank, Product, TensorInfo, WeightReader
 
 _CHUNK = 1 << 24
@@ -24,7 +24,7 @@ Factor = npt.NDArray[np.float64]
 
 
 def read_delta(
-    reader: WeightReader, infos: dict[str, TensorInfo], change: LowRank
+    reader: WeightReader, infos: dict[str, TensorInfo], change: LowRank, k: int = SKETCH_K
 ) -> tuple[DeltaPrint, int]:
     """Return what is kept of `change`, and how many bytes its factors took.
 
@@ -36,7 +36,7 @@ def read_delta(
     size = sum(infos[name].nbytes for name in sides if name in infos)
     rows, columns = change.shape
     if change.product is Product.KRONECKER:
-        return _read_kronecker(reader, infos, change), size
+        return _read_kronecker(reader, infos, change, k), size
     if change.product is Product.PLAIN:
         up = _factor(reader, infos, change, change.up, (rows, change.rank))
         down = _factor(reader, infos, change, change.down, (change.rank, columns))
@@ -50,7 +50,7 @@ def read_delta(
         shape=(len(up), down.shape[1]),
         rank=change.rank,
         scale=change.scale,
-        sketch=sketch_product(up, down, change.scale),
+        sketch=sketch_product(up, down, change.scale, k=k),
         probe=probe_product(up, down, change.scale),
         singular=singular.astype(np.float32),
         norm=float(np.sqrt(np.square(singular).sum())),
@@ -58,7 +58,7 @@ def read_delta(
 
 
 def _read_kronecker(
-    reader: WeightReader, infos: dict[str, TensorInfo], change: LowRank
+    reader: WeightReader, infos: dict[str, TensorInfo], change: LowRank, k: int
 ) -> DeltaPrint:
     left, right = (_side(reader, infos, change, names) for names in (change.left, change.right))
     rows, columns = change.shape
@@ -71,7 +71,7 @@ def _read_kronecker(
         shape=(rows, columns),
         rank=change.rank,
         scale=change.scale,
-        sketch=product.sketch(),
+        sketch=product.sketch(k),
         probe=product.probe(),
         singular=singular.astype(np.float32),
         norm=abs(change.scale) * float(np.linalg.norm(left) * np.linalg.norm(right)),

@@ -26,7 +26,6 @@ from lineage.fingerprint.invariantarrays import (
 )
 from lineage.fingerprint.layout import DeltaEntry, Index, TensorEntry
 from lineage.fingerprint.types import (
-    SKETCH_K,
     VECTOR_BUCKETS,
     VERSION,
     DeltaPrint,
@@ -64,7 +63,7 @@ def dumps(fp: Fingerprint) -> bytes:
         "layout": _NAME,
         "version": fp.version,
         "seed": fp.seed,
-        "k": SKETCH_K,
+        "k": fp.k,
         "format": fp.format,
         "coverage": fp.coverage.value,
         "model_digest": fp.model_digest.hex() if fp.model_digest is not None else None,
@@ -109,7 +108,7 @@ def _tensor_arrays(fp: Fingerprint) -> _Arrays:
     sketches = [t.sketch for t in fp.tensors if t.sketch is not None]
     return {
         "digests": np.frombuffer(digests, np.uint8).reshape(len(fp.tensors) if full else 0, 2, 32),
-        "matrix_sketches": _stack([s for s in sketches if s.ndim == 2], (SKETCH_K, SKETCH_K)),
+        "matrix_sketches": _stack([s for s in sketches if s.ndim == 2], (fp.k, fp.k)),
         "vector_sketches": _stack([s for s in sketches if s.ndim == 1], (VECTOR_BUCKETS,)),
         "probes": np.frombuffer(b"".join(t.probe for t in fp.tensors), np.uint8),
         "stats": np.array([astuple(t.stats) for t in fp.tensors], "<f8").reshape(-1, 7),
@@ -119,7 +118,7 @@ def _tensor_arrays(fp: Fingerprint) -> _Arrays:
 def _delta_arrays(fp: Fingerprint) -> _Arrays:
     none = np.zeros(0, np.float32)
     return {
-        "delta_sketches": _stack([d.sketch for d in fp.deltas], (SKETCH_K, SKETCH_K)),
+        "delta_sketches": _stack([d.sketch for d in fp.deltas], (fp.k, fp.k)),
         "delta_probes": np.concatenate([none, *(d.probe for d in fp.deltas)]),
         "delta_singular": np.concatenate([none, *(d.singular for d in fp.deltas)]),
         "delta_scales": np.array([(d.scale, d.norm) for d in fp.deltas], "<f8").reshape(-1, 2),
@@ -244,11 +243,12 @@ def _assemble(index: Index, arrays: _Arrays) -> Fingerprint:
         seed=index.seed,
         version=index.version,
         invariants=read_invariants(index.invariants, arrays),
+        k=index.k,
     )
 
 
 def _check(arrays: _Arrays, sizes: _Sizes, index: Index, *, full: bool) -> None:
-    k = SKETCH_K
+    k = index.k
     wanted: dict[str, tuple[str, tuple[int, ...]]] = {
         "digests": ("u1", (sizes.tensors if full else 0, 2, 32)),
         "matrix_sketches": ("<f4", (sizes.matrices, k, k)),

@@ -20,13 +20,13 @@ class Kronecker:
     right: Matrix
     scale: float
 
-    def sketch(self) -> npt.NDArray[np.float32]:
+    def sketch(self, k: int = SKETCH_K) -> npt.NDArray[np.float32]:
         """Return the (k, k) sketch; rows are folded a block at a time, k of them in memory."""
-        rows = _folded(self.left, self.right)
+        rows = _folded(self.left, self.right, k)
         sign = signs(rows.shape[1], 0, SEED)
-        out = np.zeros((SKETCH_K, SKETCH_K))
-        for bucket in range(SKETCH_K):
-            here = slice(bucket, None, SKETCH_K)
+        out = np.zeros((k, k))
+        for bucket in range(k):
+            here = slice(bucket, None, k)
             out[:, bucket] = (rows[:, here] * sign[here]).sum(axis=1)
         return np.asarray(self.scale * out, np.float32)
 
@@ -48,14 +48,14 @@ class Kronecker:
         return np.asarray(abs(self.scale) * values[:most], np.float64)
 
 
-def _folded(left: Matrix, right: Matrix) -> Matrix:
+def _folded(left: Matrix, right: Matrix, k: int) -> Matrix:
     """Return `S_m kron(left, right)`, (k, b d)."""
     (a, b), (c, d) = left.shape, right.shape
-    out = np.zeros((SKETCH_K, b * d))
+    out = np.zeros((k, b * d))
     for block in range(a):
         start = block * c
         signed = right * signs(c, start, SEED)[:, None]
-        folded = np.zeros((SKETCH_K, d))
-        np.add.at(folded, np.arange(start, start + c) % SKETCH_K, signed)
-        out += (left[block][None, :, None] * folded[:, None, :]).reshape(SKETCH_K, b * d)
+        folded = np.zeros((k, d))
+        np.add.at(folded, np.arange(start, start + c) % k, signed)
+        out += (left[block][None, :, None] * folded[:, None, :]).reshape(k, b * d)
     return out

@@ -9,7 +9,7 @@ from pydantic import Field, StrictBool, model_validator
 from lineage.domain.base import Model
 from lineage.domain.revision import Coverage
 from lineage.fingerprint.probe import probe_runs, sampled_rows
-from lineage.fingerprint.types import LAYERS, SKETCH_K, VERSION
+from lineage.fingerprint.types import FINE_K, LAYERS, SKETCH_K, VERSION
 from lineage.weights.dtype import DType
 
 Natural = Annotated[int, Field(ge=0, lt=1 << 62, strict=True)]
@@ -105,7 +105,7 @@ class Index(Model):
     layout: Literal["lineage.fingerprint"]
     version: Annotated[int, Field(ge=VERSION, le=VERSION, strict=True)]
     seed: Annotated[int, Field(ge=0, lt=1 << 64, strict=True)]
-    k: Annotated[int, Field(ge=SKETCH_K, le=SKETCH_K, strict=True)]
+    k: Annotated[int, Field(ge=SKETCH_K, le=FINE_K, strict=True)]
     format: Annotated[str, Field(max_length=256)]
     coverage: Coverage
     model_digest: Digest | None
@@ -126,6 +126,8 @@ class Index(Model):
         full = self.coverage is Coverage.FULL
         if (self.model_digest is not None) != full or (self.cast_digest is not None) != full:
             raise ValueError("digests do not fit the coverage")
+        if self.k not in (SKETCH_K, FINE_K):
+            raise ValueError(f"sketches of {self.k} buckets")
         if not full and any(t.sketch for t in self.tensors):
             raise ValueError("a sketch without full coverage")
         if self.deltas and self.coverage is Coverage.NONE:

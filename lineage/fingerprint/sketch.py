@@ -48,8 +48,8 @@ class Sketcher:
     Memory: about 1 MiB, or k rows of float32 where these are longer.
     """
 
-    def __init__(self, shape: Sequence[int], seed: int = SEED) -> None:
-        self._seed = seed
+    def __init__(self, shape: Sequence[int], seed: int = SEED, k: int = SKETCH_K) -> None:
+        self._seed, self._k = seed, k
         self._vector = len(shape) < 2
         self._rows, self._columns = as_matrix(shape)
         self.size = self._rows * self._columns
@@ -59,11 +59,11 @@ class Sketcher:
             self._columns, self._rows = VECTOR_BUCKETS, -(-self.size // VECTOR_BUCKETS)
         if self._wide:
             self.block = _WIDE
-            self._folded = np.zeros((SKETCH_K, SKETCH_K), np.float64)
+            self._folded = np.zeros((k, k), np.float64)
             return
         # k rows times a power of two: the sums then fold by halves.
-        most = min(BLOCK // max(1, self._columns), self._rows + SKETCH_K - 1) // SKETCH_K
-        step = SKETCH_K << (max(1, most).bit_length() - 1)
+        most = min(BLOCK // max(1, self._columns), self._rows + k - 1) // k
+        step = k << (max(1, most).bit_length() - 1)
         self._step, self.block = step, step * self._columns
         self._sum = torch.zeros((step, self._columns), dtype=torch.float32)
         self._block: torch.Tensor | None = None
@@ -108,8 +108,8 @@ class Sketcher:
     def _add_wide(self, block: torch.Tensor, start: int) -> None:
         row, column = divmod(start, self._columns)
         signed = block.numpy() * signs(len(block), column, self._seed)
-        self._folded[row % SKETCH_K] += (
-            _fold(signed[:, None].astype(np.float64), SKETCH_K)[:, 0]
+        self._folded[row % self._k] += (
+            _fold(signed[:, None].astype(np.float64), self._k)[:, 0]
             * signs(1, row, self._seed).item()
         )
 
@@ -124,7 +124,7 @@ class Sketcher:
     def _result(self) -> npt.NDArray[np.float32]:
         if self._wide:
             return self._folded.astype(np.float32)
-        total, left = self._sum, 1 if self._vector else SKETCH_K
+        total, left = self._sum, 1 if self._vector else self._k
         while len(total) > left:
             half = len(total) // 2
             total = total[:half] + total[half:]
@@ -132,7 +132,7 @@ class Sketcher:
         if self._vector:
             return np.array(rows[0])
         column_signs = signs(self._columns, 0, self._seed)
-        folded = _fold(np.ascontiguousarray((rows * column_signs).T, np.float64), SKETCH_K).T
+        folded = _fold(np.ascontiguousarray((rows * column_signs).T, np.float64), self._k).T
         return np.ascontiguousarray(folded, np.float32)
 
 
@@ -149,12 +149,12 @@ def _flat(values: Array) -> torch.Tensor:
     return tensor.detach().to("cpu", torch.float32).contiguous().view(-1)
 
 
-def sketch_matrix(values: Array, seed: int = SEED) -> npt.NDArray[np.float32]:
+def sketch_matrix(values: Array, seed: int = SEED, k: int = SKETCH_K) -> npt.NDArray[np.float32]:
     """Return the sketch of a whole tensor: (k, k) float32, of vectors (VECTOR_BUCKETS,).
 
     `values` is a numpy array or a torch tensor of any real type; all but its first axis are joined.
     """
-    sketcher = Sketcher(tuple(values.shape), seed)
+    sketcher = Sketcher(tuple(values.shape), seed, k)
     flat, start = _flat(values), 0
     while start < sketcher.size:
         length = sketcher.block_length(start)
@@ -163,19 +163,25 @@ def sketch_matrix(values: Array, seed: int = SEED) -> npt.NDArray[np.float32]:
     return sketcher.result()
 
 
-def sketch_rows(values: npt.NDArray[np.float64], seed: int = SEED) -> npt.NDArray[np.float64]:
+def sketch_rows(
+    values: npt.NDArray[np.float64], seed: int = SEED, k: int = SKETCH_K
+) -> npt.NDArray[np.float64]:
     """Return `S_m W`, (k, n), of a matrix (m, n)."""
-    return _fold(values * signs(len(values), 0, seed)[:, None], SKETCH_K)
+    return _fold(values * signs(len(values), 0, seed)[:, None], k)
 
 
 def sketch_product(
-    up: npt.NDArray[Any], down: npt.NDArray[Any], scale: float = 1.0, seed: int = SEED
+    up: npt.NDArray[Any],
+    down: npt.NDArray[Any],
+    scale: float = 1.0,
+    seed: int = SEED,
+    k: int = SKETCH_K,
 ) -> npt.NDArray[np.float32]:
     """Return the sketch of `scale * up @ down` from two thin products, never forming it.
 
     `up` is (m, r), `down` (r, n).
     """
-    left = sketch_rows(np.asarray(up, np.float64), seed)
-    right = sketch_rows(np.asarray(down, np.float64).T, seed)
+    left = sketch_rows(np.asarray(up, np.float64), seed, k)
+    right = sketch_rows(np.asarray(down, np.float64).T, seed, k)
     # einsum without BLAS: its order of summation does not depend on threads.
     return np.asarray(scale * np.einsum("ir,jr->ij", left, right), np.float32)

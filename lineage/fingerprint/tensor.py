@@ -14,7 +14,7 @@ from lineage.fingerprint.plain import Plainness
 from lineage.fingerprint.probe import probe_runs
 from lineage.fingerprint.sketch import Sketcher
 from lineage.fingerprint.torchside import TORCH_TYPES, as_tensor
-from lineage.fingerprint.types import Stats, TensorPrint
+from lineage.fingerprint.types import SKETCH_K, Stats, TensorPrint
 from lineage.weights.dtype import DType
 from lineage.weights.reader import TensorInfo, WeightReader
 
@@ -40,9 +40,9 @@ class _Blocks:
     of one length lie in one buffer, of which those who look need make views only once.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: DType, watch: Watch | None) -> None:
+    def __init__(self, shape: Sequence[int], dtype: DType, watch: Watch | None, k: int) -> None:
         self._watch = watch
-        self._sketcher = Sketcher(shape)
+        self._sketcher = Sketcher(shape, k=k)
         self._sketched = dtype in SKETCHED
         self._moments = Moments(self._sketcher.size // max(1, self._sketcher.block))
         self._plain = Plainness(dtype, shape)
@@ -153,8 +153,9 @@ def read_tensor(
     chunk_bytes: int,
     on_bytes: Callable[[int], None],
     watch: Watch | None = None,
+    k: int = SKETCH_K,
 ) -> TensorPrint:
-    """Read a tensor whole and return all that is kept of it.
+    """Read a tensor whole and return all that is kept of it, its sketch with `k` buckets an axis.
 
     `watch` is shown the values as well: blocks of whole rows (of matrices of up to 2^17 columns),
     the same for a shape however they arrive.
@@ -164,7 +165,7 @@ def read_tensor(
     probe_dtype = DType.F32 if packed else info.dtype
     hasher = TensorHasher(info.dtype, info.quant, info.shape)
     probe = ProbeCatcher(shape, probe_dtype.itemsize)
-    blocks = _Blocks(shape, info.dtype, watch) if packed or info.dtype in TORCH_TYPES else None
+    blocks = _Blocks(shape, info.dtype, watch, k) if packed or info.dtype in TORCH_TYPES else None
     if blocks is not None and not packed:
         # Whole blocks, if they fit, need not be put together from parts.
         whole = max(1, blocks.length) * info.dtype.itemsize

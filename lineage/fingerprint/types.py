@@ -12,6 +12,9 @@ from lineage.weights.dtype import DType
 SKETCH_K = 64
 """Buckets per axis of a matrix sketch."""
 
+FINE_K = 256
+"""The same of a finer sketch, sixteen times as large: of weights that are read again."""
+
 VECTOR_BUCKETS = 1024
 """Buckets of a vector's sketch."""
 
@@ -141,7 +144,8 @@ class Fingerprint:
 
     `tensors` are sorted by name, `deltas` by target. The digests are 32 bytes, None unless
     `coverage` is full. `metadata` is what the weight file says of itself. `invariants` is None
-    unless `coverage` is full and the model a transformer whose parts are known.
+    unless `coverage` is full and the model a transformer whose parts are known. `k` is `SKETCH_K`
+    or `FINE_K`.
     """
 
     format: str
@@ -154,3 +158,4 @@ class Fingerprint:
     seed: int
     version: int
     invariants: Invariants | None = None
+    k: int = SKETCH_K

@@ -7,13 +7,13 @@ own batches, which nothing else has but what was made from its result.
 """
 
 import enum
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from lineage.fingerprint.sketch import as_matrix
-from lineage.fingerprint.types import SKETCH_K
 from lineage.infer.family import Family
 from lineage.infer.jointfit import JointFit, fit_in_parts
 from lineage.infer.views import View
@@ -34,8 +34,6 @@ LEAST = 0.05
 PLANTED, STEPS = 0.1, 2
 """Dose that is taken out at first, at least, and how often a better one follows from what is left.
 """
-
-_NUMBERS = SKETCH_K * SKETCH_K
 
 
 class Spectrum(enum.Enum):
@@ -83,9 +81,9 @@ def in_sketches(family: Family, rows: Sequence[int]) -> Family | None:
     held = [n for n in wide if all(n in found[row] for row in kept)]
     if not kept or not held:
         return None
+    size = len(found[kept[0]][held[0]])
     slots = [
-        replace(family.slots[n], start=at * _NUMBERS, stop=(at + 1) * _NUMBERS)
-        for at, n in enumerate(held)
+        replace(family.slots[n], start=at * size, stop=(at + 1) * size) for at, n in enumerate(held)
     ]
     values = torch.stack([torch.cat([found[row][n] for n in held]) for row in kept])
     return Family(
@@ -95,10 +93,10 @@ def in_sketches(family: Family, rows: Sequence[int]) -> Family | None:
     )  # fmt: skip
 
 
-def adapter_in_sketches(view: View) -> View:
-    """Return an adapter with sketches of its products in place of probes."""
-    deltas = tuple(replace(d, probe=d.sketch.ravel()) for d in view.deltas)
-    return replace(view, deltas=deltas)
+def adapter_in_sketches(view: View, size: int) -> View:
+    """Return an adapter with sketches of its products, of `size` numbers, in place of probes."""
+    sketched = [replace(d, probe=d.sketch.ravel()) for d in view.deltas if d.sketch.size == size]
+    return replace(view, deltas=tuple(sketched))
 
 
 def share_of(
@@ -117,8 +115,10 @@ def share_of(
     """
     if not bool(own.any()):
         return Share(0.0, 0.0, 1.0)
-    ranks = torch.tensor([as_matrix(s.shape) for s in family.slots]).clamp(max=SKETCH_K)
-    changes = torch.stack([change, *beside])
+    k = math.isqrt(family.slots[0].size)
+    ranks = torch.tensor([as_matrix(s.shape) for s in family.slots]).clamp(max=k)
+    changes = torch.stack([change, *beside]).view(len(beside) + 1, -1, k, k)
+    own, change = own.view_as(changes[0]), changes[0]
     fit = _fit(changes, own, ranks, spectrum)
     first = fit.coefficients[0]
     dose, shown = first, 1.0
@@ -133,11 +133,11 @@ def share_of(
 def _fit(
     changes: torch.Tensor, own: torch.Tensor, ranks: torch.Tensor, spectrum: Spectrum
 ) -> JointFit:
-    """Fit what counts of `own` over that of `changes`.
+    """Fit what counts of `own` (tensors, k, k) over that of `changes` (sources, tensors, k, k).
 
     Tensors count by how many numbers are left of them (`ranks`: tensors, 2), not by their size.
     """
-    stacked = torch.cat([own[None], changes]).double().view(len(changes) + 1, -1, SKETCH_K, SKETCH_K)
+    stacked = torch.cat([own[None], changes]).double()
     left_out = LEADING if spectrum is Spectrum.BULK else 0.0
     kept = ranks - (left_out * ranks.amin(1, keepdim=True)).round().long()
     left, right = _directions(stacked[:2], ranks, kept, even=spectrum is Spectrum.EVEN)
@@ -160,8 +160,8 @@ def _directions(
     found = []
     for side, matrices in enumerate((two, two.mT)):
         energies, vectors = torch.linalg.eigh((matrices @ matrices.mT).sum(0))
-        place = torch.arange(SKETCH_K)
-        first = SKETCH_K - ranks[:, side, None]
+        place = torch.arange(energies.shape[1])
+        first = len(place) - ranks[:, side, None]
         counted = (place < first + kept[:, side, None]) & (place >= first)
         floor = FAINTEST * energies[:, -1:].clamp(min=1e-30)
         weight = energies.clamp(min=floor).rsqrt() if even else torch.ones_like(energies)

@@ -55,12 +55,18 @@ class Family:
         return [self.rows[name] for name in names if name in self.rows]
 
     def sketch(self, row: int, number: int) -> torch.Tensor | None:
-        """Return a tensor's sketch (float64, flat), None where it has none of its own values."""
+        """Return a tensor's sketch (float64, flat), None where it has none of its own values.
+
+        Nor is one given that is coarser or finer than the first model's.
+        """
         place = self.index[row][number]
         if place < 0:
             return None
         tensor = self.views[row].tensors[place]
+        first = self.views[0].tensors[number].sketch
         if tensor.sketch is None or tensor.quant is not None:
+            return None
+        if first is not None and first.size != tensor.sketch.size:
             return None
         return torch.from_numpy(tensor.sketch).double()
 

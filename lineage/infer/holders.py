@@ -58,8 +58,9 @@ class Holders:
         self.family = stack_on(root, models)
         sketches = in_sketches(self.family, range(len(models)))
         self._sketches = sketches if sketches and sketches.views[0] is root else None
+        size = self._sketches.slots[0].size if self._sketches else 0
         self._sketched = {
-            i: adapter_in_sketches(v) if v.is_adapter else v for i, v in self.views.items()
+            i: adapter_in_sketches(v, size) if v.is_adapter else v for i, v in self.views.items()
         }
 
     def beside(self, name: str) -> float:

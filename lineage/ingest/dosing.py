@@ -9,7 +9,6 @@ from lineage.domain.derivation import SHOWN, Derivation, Evidence, EvidenceKind,
 from lineage.domain.exposure import MeasuredDose
 from lineage.graph.store import Store
 from lineage.graph.traverse import ancestors
-from lineage.ingest.events import ignore
 from lineage.ingest.vault import Vault
 
 if TYPE_CHECKING:
@@ -132,16 +131,14 @@ class Doser:
 
         found = unlinked(target, source, *self._read_line([target, source]))
         if found is not None:
-            yield _dose(found, target, 0.0)
+            yield dose_of(found, target, 0.0)
 
     def _read_line(self, names: Sequence[str]) -> "tuple[list[Subject], list[Derivation]]":
         """Return some revisions and their ancestors as inference sees them, and all edges there."""
-        from lineage.ingest.inferring import subjects_of
+        from lineage.ingest.line import line_of
 
-        line = ancestors(self._store, names, statuses=SHOWN).nodes
-        read, _ = subjects_of(self._store, self._vault, ignore, only=set(line))
-        subjects = [replace(s, load=partial(self._load, s.key)) for s in read]
-        return subjects, list(self._store.derivations_into(sorted(line)))
+        read, edges = line_of(self._store, self._vault, names)
+        return [replace(s, load=partial(self._load, s.key)) for s in read], edges
 
 
 def _doses_of(found: "Contents", sources: Collection[str], target: str) -> Iterator[MeasuredDose]:
@@ -150,7 +147,7 @@ def _doses_of(found: "Contents", sources: Collection[str], target: str) -> Itera
     slack = BIAS * found.unexplained
     for amount in found.sources:
         if amount.id in sources:
-            yield _dose(amount, target, slack)
+            yield dose_of(amount, target, slack)
 
 
 def asked_for(source: str, target: str) -> Derivation:
@@ -159,7 +156,8 @@ def asked_for(source: str, target: str) -> Derivation:
     return Derivation(parent=source, child=target, relation=Relation.MERGE, evidence=(witness,))
 
 
-def _dose(amount: "Source", target: str, slack: float) -> MeasuredDose:
+def dose_of(amount: "Source", target: str, slack: float) -> MeasuredDose:
+    """Return an amount found in a target as a dose, its interval wider by `slack` on both sides."""
     return MeasuredDose(
         source=amount.id,
         target=target,

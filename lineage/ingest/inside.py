@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from lineage.domain.derivation import SHOWN, Derivation
+from lineage.domain.derivation import Derivation
 from lineage.domain.errors import UnknownRefError
 from lineage.graph.store import Store
-from lineage.graph.traverse import ancestors
 from lineage.infer.contents import contents
 from lineage.infer.types import Contents, Subject
-from lineage.ingest.events import ignore
-from lineage.ingest.inferring import subjects_of
+from lineage.ingest.line import line_of
 from lineage.ingest.vault import Vault
 
 if TYPE_CHECKING:
@@ -38,12 +36,11 @@ def parts_of(store: Store, vault: Vault, revision: str, *, layers: bool) -> "lis
 
 
 def _line(store: Store, vault: Vault, revision: str) -> tuple[list[Subject], list[Derivation]]:
-    """Return the weights at hand of a revision and of all above it, and the edges among them."""
-    line = set(ancestors(store, [revision], statuses=SHOWN).nodes)
-    found, _ = subjects_of(store, vault, ignore, only=line)
+    """Return the line of a revision whose weights were read."""
+    found, edges = line_of(store, vault, [revision])
     if revision not in {s.revision for s in found}:
         raise UnknownRefError(
             f"the weights of {revision} were never read",
             hint="Crawl or add it with --weights full or sample.",
         )
-    return found, store.derivations_into(sorted(line))
+    return found, edges

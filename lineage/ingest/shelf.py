@@ -32,12 +32,19 @@ class Shelf:
 
         Raises LineageError where they were never read whole, are not there, or cannot be read.
         """
-        artifact, made = self._main(revision)
+        return Whole(revision.id, self.fingerprint(revision), self.reader(revision))
+
+    def reader(self, revision: Revision) -> WeightReader:
+        """Open the weights of a revision unchecked: they may have changed since they were read.
+
+        Raises as `open` does.
+        """
+        artifact, _ = self._main(revision)
         for spec in self.specs:
             source = open_source(spec)
             snapshot = _snapshot(spec, source, revision)
             if snapshot is not None:
-                return Whole(revision.id, made, _reader(source, snapshot, artifact))
+                return _reader(source, snapshot, artifact)
         raise SourceError(
             f"the weights of {revision.id} are not at hand", reason="gone",
             hint="Name their folder with --from, or let the Hub be asked.",
@@ -48,9 +55,10 @@ class Shelf:
 
         Raises LineageError where none was read whole.
         """
-        return self._main(revision)[1]
+        return load_fingerprint(self.vault, self._main(revision)[1])
 
-    def _main(self, revision: Revision) -> tuple[Artifact, Fingerprint]:
+    def _main(self, revision: Revision) -> tuple[Artifact, str]:
+        """Return its largest set of weights that was read whole, and the fingerprint's address."""
         whole = [a for a in revision.artifacts if a.fingerprint and a.coverage is Coverage.FULL]
         artifact = max(whole, key=lambda a: a.parameters or 0, default=None)
         if artifact is None or artifact.fingerprint is None:
@@ -58,7 +66,7 @@ class Shelf:
                 f"the weights of {revision.id} were not read whole",
                 hint="Read them: lineage crawl --weights full, or lineage add.",
             )
-        return artifact, load_fingerprint(self.vault, artifact.fingerprint)
+        return artifact, artifact.fingerprint
 
 
 def _snapshot(spec: SourceSpec, source: Source, revision: Revision) -> Snapshot | None:

@@ -62,6 +62,7 @@ def clear(
     asked: Collection[str] = (),
     remade: Collection[str] = (),
     beside: Gauge | None = None,
+    closer: Gauge | None = None,
 ) -> Clearing:
     """Measure what is marked in `candidates` and in those `asked` for; return what that shows.
 
@@ -70,6 +71,7 @@ def clear(
     held the least. Likeness accuses nobody: what is not cleared is only named, and under
     investigation where it was asked for. Of the candidates that are `remade`, those whose parents
     nothing links either are cleared where they hold nothing `beside` these: what measures that.
+    What was measured and not cleared is measured again by what looks `closer`.
     """
     advisory = impact.advisory
     if advisory.withdrawn is not None:
@@ -78,6 +80,10 @@ def clear(
     names = [n for n in dict.fromkeys([*asked, *candidates]) if n not in exposed]
     (members,) = members_of(store, [advisory])
     doses = _measured(members, names, gauge) if fades(advisory.hazard) else {}
+    if closer is not None:
+        left = [name for name, dose in doses.items() if _most(dose) > UNLINKED]
+        again = _measured(members, left, closer)
+        doses |= {name: min(doses[name], dose, key=_most) for name, dose in again.items()}
     cleared = {name for name, dose in doses.items() if _most(dose) <= UNLINKED}
     made_clean: set[str] = set()
     if beside is not None and fades(advisory.hazard):

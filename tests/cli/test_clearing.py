@@ -10,10 +10,10 @@ from tests.cli.family import Command
 from tests.cli.test_doses import Weights, plus, write
 
 
-def random(seed: int, size: float) -> Weights:
+def random(seed: int, size: float, width: int = 64) -> Weights:
     """Of enough tensors to tell how far coefficients scatter between them."""
     rng = np.random.default_rng(seed)
-    shapes = [(64, 64)] * 24 + [(256, 64), (64, 256)]
+    shapes = [(width, width)] * 24 + [(256, width), (width, 256)]
     return {
         f"layers.{i}.weight": (size * rng.standard_normal(s)).astype(np.float32)
         for i, s in enumerate(shapes)
@@ -113,3 +113,50 @@ def test_a_hazard_that_does_not_fade_clears_nobody(added: Command) -> None:
     assert tune["status"] == "under_investigation"
     assert "license" in tune["reason"]
     assert "org/clean" not in by_repo(found)
+
+
+@pytest.fixture
+def heavy(tmp_path: Path) -> Command:
+    """A lightly tuned source, and a sibling beside which it drowns in fingerprints."""
+    root = tmp_path / "heavy"
+    base = random(0, 1.0, 256)
+    write(root, "base", base, 1)
+    write(root, "tune1", plus(base, random(1, 0.005, 256)), 2)
+    write(root, "tune2", plus(base, random(2, 0.06, 256)), 3)
+    command = Command(tmp_path / "home")
+    command.run("add", str(root), "--executor", "inline")
+    command.run("mark", "org/tune1", "--id", "ACME-1", "--reason", "x")
+    return command
+
+
+def test_what_is_left_open_is_cleared_by_its_weights_read_again(
+    heavy: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody is there
+    answer = heavy.run("impact", "ACME-1", "--cleared", expect=1)
+    assert "not cleared by their weights" in answer.stderr
+    asked = ("--cleared", "--reread", "--from", str(tmp_path / "heavy"))
+    answer = heavy.run("impact", "ACME-1", *asked, expect=1)
+    assert "reads 3 models again" in answer.stderr
+    assert "not cleared" not in answer.stderr
+    (tmp_path / "heavy").rename(tmp_path / "gone")  # what was read again is kept
+    found = exposures(heavy, "--cleared", "--reread")
+    (sibling,) = (e for name, e in found.items() if name.startswith("org/tune2@"))
+    assert sibling["status"] == "not_affected"
+    assert -0.1 < sibling["dose_low"] < 0 < sibling["dose_high"] < 0.1
+
+
+def test_weights_that_changed_since_are_named_and_clear_nobody(
+    heavy: Command, tmp_path: Path
+) -> None:
+    root = tmp_path / "heavy"
+    (root / "org" / "tune2").rename(tmp_path / "gone")
+    write(root, "tune2", random(7, 1.0, 256), 3)
+    answer = heavy.run("impact", "ACME-1", "--cleared", "--reread", "--from", str(root), expect=1)
+    assert "tune2" in answer.stderr
+    assert "is not what was read before" in answer.stderr
+    assert "not cleared by their weights" in answer.stderr
+
+
+def test_reading_again_needs_somebody_to_be_asked_for(added: Command) -> None:
+    assert "--cleared" in added.run("impact", "ACME-1", "--reread", expect=2).stderr

@@ -1,0 +1,123 @@
+"""A closer look: what fingerprints leave open is read again, in finer sketches."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+
+from lineage.domain.derivation import Derivation
+from lineage.domain.errors import LineageError, SourceError
+from lineage.domain.exposure import MeasuredDose
+from lineage.domain.revision import Revision
+from lineage.fingerprint.compute import fingerprint
+from lineage.fingerprint.file import dumps
+from lineage.fingerprint.types import FINE_K, VERSION, Fingerprint
+from lineage.graph.store import Store
+from lineage.infer.types import Subject
+from lineage.infer.unlinked import unlinked
+from lineage.ingest.dosing import dose_of
+from lineage.ingest.events import Event, OnEvent, ignore
+from lineage.ingest.inferring import load_fingerprint
+from lineage.ingest.line import line_of
+from lineage.ingest.shelf import Shelf
+
+_HELD = 8  # finer fingerprints held in memory: some 60 MB each for 7 B parameters
+
+
+class Closer:
+    """Bound doses where nothing links a target to a source: a callable `(sources, targets)`.
+
+    The weights of both, and of what they were made from, are read again from `shelf`, each model
+    once: finer fingerprints lie in the vault beside the others, so that a run which is broken off
+    goes on with the next model. A model that cannot be read again, or is not what was read before,
+    is told as a problem, and what needs it is not bounded.
+    """
+
+    def __init__(self, store: Store, shelf: Shelf, on_event: OnEvent = ignore) -> None:
+        self._store = store
+        self._shelf = shelf
+        self._tell = on_event
+        self._failed: set[str] = set()
+        self._load = lru_cache(maxsize=_HELD)(self._read)
+
+    def __call__(
+        self, sources: Collection[str], targets: Collection[str]
+    ) -> Iterator[MeasuredDose]:
+        """Yield the doses of `sources` in those of `targets` that can be bounded."""
+        lines = {
+            (source, target): self._line([target, source])
+            for target in sorted(targets)
+            for source in sorted(sources)
+        }
+        self._announce([s for subjects, _ in lines.values() for s in subjects])
+        for (source, target), (subjects, edges) in lines.items():
+            found = unlinked(target, source, subjects, edges)
+            if found is not None:
+                yield dose_of(found, target, 0.0)
+
+    def _line(self, names: Sequence[str]) -> tuple[list[Subject], list[Derivation]]:
+        read, edges = line_of(self._store, self._shelf.vault, names)
+        return [replace(s, load=partial(self._load, s.revision, s.key)) for s in read], edges
+
+    def _announce(self, subjects: Collection[Subject]) -> None:
+        """Tell how much there is to read."""
+        asked = {s.revision for s in subjects if self._kept(s.key) is None}
+        sizes = [
+            sum(f.size for f in artifact.files)
+            for revision in self._store.revisions(sorted(asked))
+            for artifact in revision.artifacts
+            if artifact.fingerprint
+        ]
+        if asked:
+            text = f"reads {len(asked)} models again ({sum(sizes) / 1e9:.2f} GB)"
+            self._tell(Event("note", message=text))
+
+    def _read(self, name: str, key: str) -> Fingerprint:
+        """Return a finer fingerprint, the one at `key` where there can be none."""
+        vault = self._shelf.vault
+        kept = self._kept(key)
+        if kept is not None:
+            return load_fingerprint(vault, kept)
+        coarse = load_fingerprint(vault, key)
+        if name in self._failed:
+            return coarse
+        try:
+            (revision,) = self._store.revisions([name])
+            finer = self._again(revision, coarse)
+        except LineageError as error:
+            self._failed.add(name)
+            self._tell(Event("problem", name, f"not read again: {error.what}"))
+            return coarse
+        vault.note(_note(key), {"fingerprint": vault.put(dumps(finer))})
+        return finer
+
+    def _again(self, revision: Revision, coarse: Fingerprint) -> Fingerprint:
+        """Read a revision's weights in finer sketches."""
+        total = sum(t.nbytes for t in coarse.tensors)
+        done = 0
+
+        def count(size: int) -> None:
+            nonlocal done
+            done += size
+            self._tell(Event("bytes", revision.id, "read again", done=done, total=total))
+
+        reader = self._shelf.reader(revision)
+        try:
+            finer = fingerprint(reader, on_bytes=count, k=FINE_K)
+        finally:
+            reader.close()
+        if finer.model_digest != coarse.model_digest:
+            raise SourceError(
+                f"{revision.id} is not what was read before", reason="changed",
+                hint="Read it again (crawl, or add for a folder), then run infer.",
+            )  # fmt: skip
+        return finer
+
+    def _kept(self, key: str) -> str | None:
+        """Return the address of the finer fingerprint of what has the one at `key`."""
+        noted = self._shelf.vault.noted(_note(key))
+        address = noted.get("fingerprint") if noted else None
+        return address if isinstance(address, str) and self._shelf.vault.has(address) else None
+
+
+def _note(key: str) -> dict[str, str | int]:
+    return {"finer": key, "k": FINE_K, "version": VERSION}
