@@ -54,9 +54,13 @@ class Closer:
             if found is not None:
                 yield dose_of(found, target, 0.0)
 
+    def finer(self, subject: Subject) -> Subject:
+        """Return a subject that loads its finer fingerprint, read where there is none yet."""
+        return replace(subject, load=partial(self._load, subject.revision, subject.key))
+
     def _line(self, names: Sequence[str]) -> tuple[list[Subject], list[Derivation]]:
         read, edges = line_of(self._store, self._shelf.vault, names)
-        return [replace(s, load=partial(self._load, s.revision, s.key)) for s in read], edges
+        return [self.finer(subject) for subject in read], edges
 
     def _announce(self, subjects: Collection[Subject]) -> None:
         """Tell how much there is to read."""

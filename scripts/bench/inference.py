@@ -29,8 +29,11 @@ from lineage.infer.contents import contents
 from lineage.infer.scan import scan
 from lineage.infer.types import Findings, Subject
 from lineage.ingest.add import add
+from lineage.ingest.closer import Closer
 from lineage.ingest.events import ignore
 from lineage.ingest.inferring import subjects_of
+from lineage.ingest.reading import FolderSpec
+from lineage.ingest.shelf import Shelf
 from lineage.ingest.vault import Vault
 from scripts.zoo.truth import TRUTH_FILE, EdgeTruth, Truth
 
@@ -106,8 +109,10 @@ def _options(arguments: Sequence[str]) -> tuple[Path, list[str], bool, list[Path
     return cache, modes or list(MODES), wrong, zoos
 
 
-def zoo_subjects(zoo: Path, truth: Truth, cache: Path, mode: str) -> list[Subject]:
-    """Fingerprint a zoo once, and show it as `mode` allows."""
+def zoo_subjects(
+    zoo: Path, truth: Truth, cache: Path, mode: str, *, finer: bool = False
+) -> list[Subject]:
+    """Fingerprint a zoo once, and show it as `mode` allows; with `finer` sketches if asked."""
     home = cache / zoo.name
     home.mkdir(parents=True, exist_ok=True)
     store = SqliteStore(home / "lineage.db")
@@ -117,6 +122,11 @@ def zoo_subjects(zoo: Path, truth: Truth, cache: Path, mode: str) -> list[Subjec
         add(store, vault, [zoo])
         done.touch()
     subjects, _ = subjects_of(store, vault, ignore)
+    if finer:
+        closer = Closer(store, Shelf((FolderSpec((zoo.absolute(),)),), vault))
+        subjects = [closer.finer(subject) for subject in subjects]
+        for subject in subjects:
+            subject.load()  # kept from here on; the store is closed
     store.close()
     times = {r.id: r.created_at for r in truth.repos}
     return [_shown(s, times.get(split_revision_id(s.revision)[0]), mode) for s in subjects]
