@@ -9,7 +9,7 @@ from lineage.domain.errors import LineageError, SourceError
 from lineage.domain.exposure import MeasuredDose
 from lineage.domain.revision import Revision
 from lineage.fingerprint.compute import fingerprint
-from lineage.fingerprint.file import dumps
+from lineage.fingerprint.file import dumps, loads
 from lineage.fingerprint.types import FINE_K, VERSION, Fingerprint
 from lineage.graph.store import Store
 from lineage.infer.types import Subject
@@ -80,7 +80,7 @@ class Closer:
         vault = self._shelf.vault
         kept = self._kept(key)
         if kept is not None:
-            return load_fingerprint(vault, kept)
+            return loads(vault.get(kept))
         coarse = load_fingerprint(vault, key)
         if name in self._failed:
             return coarse

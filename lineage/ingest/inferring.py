@@ -8,7 +8,7 @@ from lineage.domain.derivation import Derivation, Status, possible_edges
 from lineage.domain.errors import FingerprintError
 from lineage.domain.revision import Artifact, Kinship, Revision, TimeSource
 from lineage.fingerprint.file import loads
-from lineage.fingerprint.types import Fingerprint
+from lineage.fingerprint.types import SKETCH_K, Fingerprint
 from lineage.graph.store import Store
 from lineage.infer.scan import scan
 from lineage.infer.types import Findings, Subject
@@ -163,5 +163,11 @@ def _made(revision: Revision) -> datetime | None:
 
 
 def load_fingerprint(vault: Vault, address: str) -> Fingerprint:
-    """Return the fingerprint at `address`; raises FingerprintError where it is not sound."""
-    return loads(vault.get(address))
+    """Return the fingerprint at `address`.
+
+    Raises FingerprintError where it is not sound, or a finer one: those compare with their like.
+    """
+    found = loads(vault.get(address))
+    if found.k != SKETCH_K:
+        raise FingerprintError(f"fingerprint {address} has sketches of {found.k} buckets")
+    return found

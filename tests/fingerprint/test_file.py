@@ -15,7 +15,7 @@ from lineage.domain.errors import FingerprintError
 from lineage.domain.revision import Coverage
 from lineage.fingerprint.compute import fingerprint
 from lineage.fingerprint.file import address, dumps, loads
-from lineage.fingerprint.types import VERSION
+from lineage.fingerprint.types import FINE_K, VERSION
 from lineage.weights.reader import LowRank
 from lineage.weights.roles import UNKNOWN
 from tests.fingerprint.memory_reader import MemoryReader
@@ -66,6 +66,8 @@ HOSTILE: dict[str, Edit] = {
     "other layout": of("layout", "something"),
     "version 0": of("version", 0),
     "other k": of("k", 16),
+    "k of no kind": of("k", 128),
+    "finer than it is": of("k", FINE_K),
     "negative seed": of("seed", -1),
     "bad coverage": of("coverage", "all"),
     "less coverage": of("coverage", "sample"),
@@ -120,6 +122,18 @@ def test_a_file_gives_back_what_was_written() -> None:
     assert np.array_equal(one.probe, other.probe)
     assert one.norm == other.norm
     assert found.tensors[0].stats == wanted.tensors[0].stats
+
+
+def test_a_finer_fingerprint_is_of_the_same_weights_and_comes_back_too() -> None:
+    finer = fingerprint(READER, k=FINE_K)
+    assert finer.model_digest == loads(GOOD).model_digest
+    found = loads(dumps(finer))
+    assert dumps(found) == dumps(finer)
+    assert found.k == FINE_K
+    assert found.deltas[0].sketch.shape == (FINE_K, FINE_K)
+    # Summed over buckets that a coarser sketch joins it is that sketch.
+    folded = found.deltas[0].sketch.reshape(4, 64, 4, 64).sum((0, 2))
+    assert np.allclose(folded, loads(GOOD).deltas[0].sketch, atol=1e-4)
 
 
 def test_an_address_is_the_hash_of_the_file() -> None:

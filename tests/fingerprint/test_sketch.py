@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lineage.fingerprint.probe import is_stack, part_runs, probe_runs
 from lineage.fingerprint.signs import signs
 from lineage.fingerprint.sketch import Sketcher, sketch_matrix, sketch_product
-from lineage.fingerprint.types import PROBE_SIZE, SKETCH_K, VECTOR_BUCKETS
+from lineage.fingerprint.types import FINE_K, PROBE_SIZE, SKETCH_K, VECTOR_BUCKETS
 
 K = SKETCH_K
 SHAPES = [(1, 1), (7, 5), (33, 64), (500, 3), (64, 1000), (300, 2048), (3, 140_000), (90_000, 40)]
@@ -17,13 +17,15 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def by_definition(matrix: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    out, values = np.zeros((K, K)), matrix.double().numpy()
+def by_definition(
+    matrix: torch.Tensor, k: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    out, values = np.zeros((k, k)), matrix.double().numpy()
     rows, columns = values.shape
     signed = values * signs(rows)[:, None] * signs(columns)
-    for i in range(min(K, rows)):
-        for j in range(min(K, columns)):
-            out[i, j] = signed[i::K, j::K].sum()
+    for i in range(min(k, rows)):
+        for j in range(min(k, columns)):
+            out[i, j] = signed[i::k, j::k].sum()
     return out
 
 
@@ -38,11 +40,12 @@ def test_signs_depend_on_seed_and_index_alone_and_are_fair() -> None:
     assert [bool(v >> 63) for v in known] == [s < 0 for s in signs(3, seed=1234567)]
 
 
+@pytest.mark.parametrize("k", [SKETCH_K, FINE_K])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_sketch_is_what_its_definition_says(shape: tuple[int, int]) -> None:
+def test_a_sketch_is_what_its_definition_says(shape: tuple[int, int], k: int) -> None:
     matrix = random(*shape)
-    wanted = by_definition(matrix)
-    assert np.allclose(sketch_matrix(matrix), wanted, atol=1e-4 * np.abs(wanted).max())
+    wanted = by_definition(matrix, k)
+    assert np.allclose(sketch_matrix(matrix, k=k), wanted, atol=1e-4 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (5000,), (300_000,), ()])
@@ -79,11 +82,12 @@ def test_sketches_of_nothing_and_of_scalars() -> None:
     assert np.abs(sketch_matrix(torch.tensor(3.0))).sum() == 3.0
 
 
+@pytest.mark.parametrize("k", [SKETCH_K, FINE_K])
 @pytest.mark.parametrize(("m", "n", "r"), [(300, 200, 4), (5, 7, 3), (64, 3000, 16)])
-def test_a_product_is_sketched_without_forming_it(m: int, n: int, r: int) -> None:
+def test_a_product_is_sketched_without_forming_it(m: int, n: int, r: int, k: int) -> None:
     up, down = random(m, r).double(), random(r, n, seed=1).double()
-    wanted = sketch_matrix(0.25 * up @ down)
-    found = sketch_product(up.numpy(), down.numpy(), 0.25)
+    wanted = sketch_matrix(0.25 * up @ down, k=k)
+    found = sketch_product(up.numpy(), down.numpy(), 0.25, k=k)
     assert np.linalg.norm(found - wanted) <= 1e-5 * np.linalg.norm(wanted)
 
 

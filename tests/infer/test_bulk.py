@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineage.infer.bulk import Share, in_sketches, share_of
+from lineage.infer.bulk import Share, Spectrum, in_sketches, share_of
 from lineage.infer.descent import handed_on, has_all
 from lineage.infer.family import Family, stack
 from lineage.infer.scan import scan
@@ -40,11 +40,11 @@ def family() -> Family:
     )
 
 
-def share(family: Family, name: str, of: str = "tune0") -> Share:
+def share(family: Family, name: str, spectrum: Spectrum = Spectrum.BULK) -> Share:
     held = in_sketches(family, range(len(family.views)))
     assert held is not None
-    change, own = (held.values[held.rows[f"org/{n}"]] - held.values[0] for n in (of, name))
-    return share_of(held, change, own)
+    change, own = (held.values[held.rows[f"org/{n}"]] - held.values[0] for n in ("tune0", name))
+    return share_of(held, change, own, (), spectrum)
 
 
 def cosine(family: Family, name: str) -> float:
@@ -53,17 +53,23 @@ def cosine(family: Family, name: str) -> float:
     return float(one @ other / one.norm() / other.norm())
 
 
+@pytest.mark.parametrize("spectrum", Spectrum)
 @pytest.mark.parametrize("name", ["tune1", "tune2", "tune3", "tune4"])
-def test_a_sibling_that_learnt_the_same_has_no_share(family: Family, name: str) -> None:
+def test_a_sibling_that_learnt_the_same_has_no_share(
+    family: Family, name: str, spectrum: Spectrum
+) -> None:
     assert cosine(family, name) > 0.6
-    found = share(family, name)
+    found = share(family, name, spectrum)
     assert abs(found.value) < 0.06
     assert abs(found.value) <= 2 * found.width
 
 
+@pytest.mark.parametrize("spectrum", Spectrum)
 @pytest.mark.parametrize(("name", "dose"), [("child", 1.0), ("light", 1.0), ("mixed", 0.3)])
-def test_what_was_made_from_it_has_its_share(family: Family, name: str, dose: float) -> None:
-    found = share(family, name)
+def test_what_was_made_from_it_has_its_share(
+    family: Family, name: str, dose: float, spectrum: Spectrum
+) -> None:
+    found = share(family, name, spectrum)
     assert abs(found.value - dose) < 0.08 * dose + found.width
 
 
