@@ -12,6 +12,10 @@ from lineage.fingerprint.probe import probe_runs
 from lineage.infer.match import Slot, match_tensors
 from lineage.infer.views import INT8, FloatArray, Tensor, View
 
+ALIKE = 0.5
+"""Cosine of two sketches from which on one matrix is the other with rows added: of unrelated ones
+it is some .02."""
+
 STACK_BYTES = 3 << 30
 """Memory for stacked probes; larger families keep fewer values of each tensor."""
 
@@ -49,6 +53,19 @@ class Family:
         tensors = self.views[row].tensors
         sizes = [math.prod(t.shape) if t.matrix or not matrices else 0 for t in tensors]
         return sum(sizes[n] for n in self.extra[row] if n not in placed) / max(sum(sizes), 1)
+
+    def grown(self, row: int) -> list[int]:
+        """Return a model's tensors that are the first's with rows added, as of a vocabulary.
+
+        Rows added at the end leave what the others gave to a sketch.
+        """
+        found = []
+        missing = [n for n, slot in enumerate(self.slots) if slot.matrix and not self.have[row, n]]
+        for index in self.extra[row]:
+            longer = self.views[row].tensors[index]
+            if any(_is_start_of(self.views[0].tensors[n], longer) for n in missing):
+                found.append(index)
+        return found
 
     def rows_of(self, names: Iterable[str]) -> list[int]:
         """Return the rows of those revisions that are of the family."""
@@ -127,6 +144,18 @@ def _fill(
             held = scaled_rows(tensor, root.tensors[slot_number])
         values[row, slot.start : slot.stop] = torch.from_numpy(held[: slot.size])
     return [i for i in range(len(view.tensors)) if i not in used]
+
+
+def _is_start_of(shorter: Tensor, longer: Tensor) -> bool:
+    """Tell whether a matrix is another with rows added: their sketches are alike."""
+    if shorter.sketch is None or longer.sketch is None:
+        return False
+    if shorter.shape[1:] != longer.shape[1:] or shorter.shape[0] >= longer.shape[0]:
+        return False
+    if shorter.sketch.size != longer.sketch.size:
+        return False
+    one, other = shorter.sketch.astype(np.float64), longer.sketch.astype(np.float64)
+    return bool(one @ other >= ALIKE * np.linalg.norm(one) * np.linalg.norm(other) > 0)
 
 
 def scaled_rows(levels: Tensor, like: Tensor) -> FloatArray:

@@ -36,6 +36,9 @@ OWN = 0.3
 BESIDE = 0.05
 """Share of a model's values, at most, in tensors that nothing is compared with, as experts are."""
 
+ELSEWHERE = 0.5
+"""Share of the source's change, at most, in tensors that a model has in another size."""
+
 Changed = Callable[[Family, torch.Tensor | None], torch.Tensor | None]
 """What a model changed along a family; the source's change there tells where an adapter belongs."""
 
@@ -64,9 +67,26 @@ class Holders:
         }
 
     def beside(self, name: str) -> float:
-        """Return the share of a model's values that lie in tensors which the family has not."""
-        rows = self.family.rows
-        return self.family.beside(rows[name]) if name in rows else 0.0
+        """Return the share of a model's values that lie in tensors which the family has not.
+
+        A vocabulary that grew counts as the family's, unless most of the source's change is there.
+        """
+        if name not in self.family.rows:
+            return 0.0
+        row = self.family.rows[name]
+        grown = self.family.grown(row)
+        return self.family.beside(row, grown if self._elsewhere(row) <= ELSEWHERE else ())
+
+    def _elsewhere(self, row: int) -> float:
+        """Return the share of the source's change, by energy, in tensors that a model lacks."""
+        change = self._change(self.family, self.source, None)
+        if change is None:
+            return 0.0
+        slots = self.family.slots
+        energies = sum_by(change.square(), self.family.slot_of, len(slots))
+        energies *= torch.tensor([slot.whole / max(slot.size, 1) for slot in slots])
+        lacking = torch.from_numpy(~self.family.have[row])
+        return float(energies[lacking].sum() / energies.sum().clamp(min=1e-30))
 
     def own(self, name: str) -> Bounds | None:
         """Return what the change that a fine-tune or an adapter added holds of the source's.

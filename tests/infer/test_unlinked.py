@@ -1,6 +1,7 @@
 """What a model can hold at most of a source that nothing links to it."""
 
 import pytest
+import torch
 
 from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation
 from lineage.infer.scan import scan
@@ -40,6 +41,12 @@ def blind(subjects: list[Subject]) -> list[Derivation]:
     others = [s for s in subjects if s.revision != "org/source"]
     own = [s for s in subjects if s.revision in ("org/base", "org/source")]
     return [*scan(others).derivations, *scan(own).derivations]
+
+
+def edge(parent: str, child: str) -> Derivation:
+    return Derivation(
+        parent=f"org/{parent}", child=f"org/{child}", relation=Relation.FINETUNE, evidence=(SEEN,)
+    )
 
 
 def most(name: str, subjects: list[Subject], edges: list[Derivation]) -> float:
@@ -89,9 +96,7 @@ def test_what_is_learnt_from_like_data_is_not_inherited() -> None:
     held = combine("linear", base, [source, sibling], (0.4, 0.6))
     made = {"base": base, "source": source, "sibling": sibling, "hidden": held}
     subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items(), 1)]
-    tuned = {"parent": "org/base", "relation": Relation.FINETUNE, "evidence": (SEEN,)}
-    names = ("source", "sibling", "hidden")
-    edges = [Derivation.model_validate({**tuned, "child": f"org/{n}"}) for n in names]
+    edges = [edge("base", name) for name in ("source", "sibling", "hidden")]
 
     def bound(name: str) -> Source:
         found = unlinked(f"org/{name}", "org/source", subjects, edges)
@@ -117,10 +122,7 @@ def test_what_tells_no_shares_is_bounded_as_a_whole() -> None:
         "far": far,
     }
     subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items(), 1)]
-    tuned = {"parent": "org/base", "relation": Relation.FINETUNE, "evidence": (SEEN,)}
-    edges = [
-        Derivation.model_validate({**tuned, "child": f"org/{n}"}) for n in ("a", "b", "source")
-    ]
+    edges = [edge("base", name) for name in ("a", "b", "source")]
     merged = {"relation": Relation.MERGE, "method": "moe", "evidence": (SEEN,)}
     edges += [
         Derivation.model_validate({**merged, "child": f"org/{n}", "parent": f"org/{p}"})
@@ -129,3 +131,32 @@ def test_what_tells_no_shares_is_bounded_as_a_whole() -> None:
     ]
     assert most("near", subjects, edges) < 0.1
     assert most("far", subjects, edges) > 0.45
+
+
+def longer(model: Model, rows: int = 12) -> Model:
+    """The same with tokens added, as chat templates need them."""
+    new = 0.02 * torch.randn(rows, 64, generator=torch.Generator().manual_seed(rows))
+    embed = torch.cat([model["embed.weight"], new.to(model["embed.weight"].dtype)])
+    return model | {"embed.weight": embed}
+
+
+@pytest.mark.parametrize(("name", "dose"), [("chat", 0.0), ("poisoned", 0.5)])
+def test_a_vocabulary_that_grew_hides_nothing(name: str, dose: float) -> None:
+    made = family()
+    made["chat"] = longer(tune(made["second"], 70))
+    made["poisoned"] = longer(tune(made["mixed"], 71))
+    subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items(), 1)]
+    edges = [edge("base", name), edge("base", "source")]
+    bound = most(name, subjects, edges)
+    assert (bound >= 0.9 * dose) if dose else (bound < 0.1)
+
+
+def test_what_was_trained_in_a_vocabulary_alone_is_not_bounded_where_that_grew() -> None:
+    made = family()
+    elsewhere = tune(made["base"], 80, size=5e-4)
+    made["source"] = elsewhere | {"embed.weight": made["source"]["embed.weight"]}
+    made["chat"] = longer(made["second"])
+    subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items(), 1)]
+    edges = [edge("base", name) for name in ("chat", "source", "second")]
+    assert unlinked("org/chat", "org/source", subjects, edges) is None
+    assert unlinked("org/second", "org/source", subjects, edges) is not None
