@@ -15,7 +15,7 @@ import torch
 
 from lineage.fingerprint.sketch import as_matrix
 from lineage.infer.family import Family
-from lineage.infer.jointfit import JointFit, fit_in_parts
+from lineage.infer.jointfit import JointFit, fit_of
 from lineage.infer.views import View
 
 LEADING = 3 / 8
@@ -135,35 +135,35 @@ def _fit(
 ) -> JointFit:
     """Fit what counts of `own` (tensors, k, k) over that of `changes` (sources, tensors, k, k).
 
-    Tensors count by how many numbers are left of them (`ranks`: tensors, 2), not by their size.
+    Tensors count by how many numbers are left of them, not by their size; what is beyond their
+    `ranks` (tensors, 2) is zero in a sketch.
     """
-    stacked = torch.cat([own[None], changes]).double()
-    left_out = LEADING if spectrum is Spectrum.BULK else 0.0
-    kept = ranks - (left_out * ranks.amin(1, keepdim=True)).round().long()
-    left, right = _directions(stacked[:2], ranks, kept, even=spectrum is Spectrum.EVEN)
-    parts = (left.mT @ stacked @ right).flatten(2)
-    noise = (parts[:2].square().sum((0, 2)) / kept.prod(1)).sqrt()
-    parts = parts / noise.clamp(min=1e-6 * float(noise.max()) + 1e-30)[:, None]
-    return fit_in_parts(parts[1:], parts[0])
+    stacked = torch.cat([changes, own[None]]).double()
+    grams = torch.zeros(len(ranks), len(stacked), len(stacked), dtype=torch.float64)
+    counts = torch.zeros(len(ranks), dtype=torch.float64)
+    for rows, columns in sorted({(int(r), int(c)) for r, c in ranks}):
+        these = (ranks == torch.tensor([rows, columns])).all(1)
+        matrices = stacked[:, these, :rows, :columns]
+        left, right = _directions(matrices[[0, -1]], spectrum)
+        design = (left.mT @ matrices @ right).flatten(2).movedim(0, 1)
+        grams[these] = design @ design.mT
+        counts[these] = float(design.shape[2])
+    noise = (grams[:, 0, 0] + grams[:, -1, -1]) / counts
+    return fit_of(grams / noise.clamp(min=1e-12 * float(noise.max()) + 1e-60)[:, None, None])
 
 
-def _directions(
-    two: torch.Tensor, ranks: torch.Tensor, kept: torch.Tensor, *, even: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the left and right singular directions (tensors, k, k) of two changes taken together.
+def _directions(two: torch.Tensor, spectrum: Spectrum) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the left and right singular directions of two changes taken together, as they count.
 
-    `two` is (2, tensors, k, k); each of both counts as much. Of the `ranks` (tensors, 2) on either
-    side the least `kept` are given, the others are zero; where they count `even`ly, divided by how
-    much of the changes lies along them.
+    `two` is (2, tensors, rows, columns); each of both counts as much.
     """
     two = two / two.norm(dim=(2, 3), keepdim=True).clamp(min=1e-30)
+    left_out = round(LEADING * min(two.shape[2:])) if spectrum is Spectrum.BULK else 0
     found = []
-    for side, matrices in enumerate((two, two.mT)):
+    for matrices in (two, two.mT):
         energies, vectors = torch.linalg.eigh((matrices @ matrices.mT).sum(0))
-        place = torch.arange(energies.shape[1])
-        first = len(place) - ranks[:, side, None]
-        counted = (place < first + kept[:, side, None]) & (place >= first)
-        floor = FAINTEST * energies[:, -1:].clamp(min=1e-30)
-        weight = energies.clamp(min=floor).rsqrt() if even else torch.ones_like(energies)
-        found.append(vectors * (weight * counted)[:, None])
+        if spectrum is Spectrum.EVEN:
+            floor = FAINTEST * energies[:, -1:].clamp(min=1e-30)
+            vectors *= energies.clamp(min=floor).rsqrt()[:, None]
+        found.append(vectors[..., : vectors.shape[2] - left_out])
     return found[0], found[1]

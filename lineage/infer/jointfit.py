@@ -41,17 +41,11 @@ def fit_by_parts(
     for number in range(parts):
         part = design[:, slots == number]
         grams[number] = part @ part.T
-    return _fitted(grams)
+    return fit_of(grams)
 
 
-def fit_in_parts(changes: torch.Tensor, own: torch.Tensor) -> JointFit:
-    """Fit `own` (parts, numbers) over `changes` (sources, parts, numbers) as `joint_fit` does."""
-    design = torch.cat([changes, own[None]]).double().movedim(0, 1)
-    return _fitted(design @ design.mT)
-
-
-def _fitted(grams: torch.Tensor) -> JointFit:
-    """Solve from the Gram matrices (parts, sources + 1, sources + 1), the target's last."""
+def fit_of(grams: torch.Tensor) -> JointFit:
+    """Fit from the Gram matrix of each part (parts, sources + 1, sources + 1), the target last."""
     total, count = grams.sum(0), grams.shape[1] - 1
     solved = _solve(total, count)
     leaves = torch.stack([_solve(total - g, count) for g in grams])
