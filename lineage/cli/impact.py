@@ -145,7 +145,10 @@ def _cleared(
             closer=_closer(store, shelf, progress) if shelf else None,
         )  # fmt: skip
     if made.open:
-        app.warn(f"not cleared by their weights, though nothing links them: {_some(made.open)}")
+        hint = "" if shelf else "; --reread looks closer"
+        app.warn(
+            f"not cleared by their weights, though nothing links them: {_some(made.open)}{hint}"
+        )
     if (family or gauge.skipped) and made.unmeasured:
         why = f" ({gauge.skipped} are beyond what is measured at once)" if gauge.skipped else ""
         app.warn(f"not measured{why}: {_some(made.unmeasured)}")

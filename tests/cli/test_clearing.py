@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.family import Command
 from tests.cli.test_doses import Weights, plus, write
+from tests.hub.server import serve_folder
 
 
 def random(seed: int, size: float, width: int = 64) -> Weights:
@@ -115,14 +116,18 @@ def test_a_hazard_that_does_not_fade_clears_nobody(added: Command) -> None:
     assert "org/clean" not in by_repo(found)
 
 
-@pytest.fixture
-def heavy(tmp_path: Path) -> Command:
+def write_heavy(root: Path) -> None:
     """A lightly tuned source, and a sibling beside which it drowns in fingerprints."""
-    root = tmp_path / "heavy"
     base = random(0, 1.0, 256)
     write(root, "base", base, 1)
     write(root, "tune1", plus(base, random(1, 0.005, 256)), 2)
     write(root, "tune2", plus(base, random(2, 0.06, 256)), 3)
+
+
+@pytest.fixture
+def heavy(tmp_path: Path) -> Command:
+    root = tmp_path / "heavy"
+    write_heavy(root)
     command = Command(tmp_path / "home")
     command.run("add", str(root), "--executor", "inline")
     command.run("mark", "org/tune1", "--id", "ACME-1", "--reason", "x")
@@ -135,6 +140,7 @@ def test_what_is_left_open_is_cleared_by_its_weights_read_again(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody is there
     answer = heavy.run("impact", "ACME-1", "--cleared", expect=1)
     assert "not cleared by their weights" in answer.stderr
+    assert "--reread" in answer.stderr
     asked = ("--cleared", "--reread", "--from", str(tmp_path / "heavy"))
     answer = heavy.run("impact", "ACME-1", *asked, expect=1)
     assert "reads 3 models again" in answer.stderr
@@ -144,6 +150,19 @@ def test_what_is_left_open_is_cleared_by_its_weights_read_again(
     (sibling,) = (e for name, e in found.items() if name.startswith("org/tune2@"))
     assert sibling["status"] == "not_affected"
     assert -0.1 < sibling["dose_low"] < 0 < sibling["dose_high"] < 0.1
+
+
+def test_weights_are_read_again_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_heavy(tmp_path / "heavy")
+    command = Command(tmp_path / "home")
+    with serve_folder(tmp_path / "heavy") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        command.run("crawl", "--author", "org", "--executor", "inline")
+        command.run("mark", "org/tune1", "--id", "ACME-1", "--reason", "x")
+        assert "org/tune2" not in by_repo(exposures(command, "--cleared"))
+        assert by_repo(exposures(command, "--cleared", "--reread"))["org/tune2"] == "not_affected"
 
 
 def test_weights_that_changed_since_are_named_and_clear_nobody(
