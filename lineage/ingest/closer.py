@@ -7,7 +7,6 @@ from functools import lru_cache, partial
 from lineage.domain.derivation import Derivation
 from lineage.domain.errors import LineageError, SourceError
 from lineage.domain.exposure import MeasuredDose
-from lineage.domain.revision import Revision
 from lineage.fingerprint.compute import fingerprint
 from lineage.fingerprint.file import dumps, loads
 from lineage.fingerprint.types import FINE_K, VERSION, Fingerprint
@@ -56,7 +55,8 @@ class Closer:
 
     def finer(self, subject: Subject) -> Subject:
         """Return a subject that loads its finer fingerprint, read where there is none yet."""
-        return replace(subject, load=partial(self._load, subject.revision, subject.key))
+        names = subject.revision, subject.artifact
+        return replace(subject, load=partial(self._load, *names, subject.key))
 
     def _line(self, names: Sequence[str]) -> tuple[list[Subject], list[Derivation]]:
         read, edges = line_of(self._store, self._shelf.vault, names)
@@ -75,7 +75,7 @@ class Closer:
             text = f"reads {len(asked)} models again ({sum(sizes) / 1e9:.2f} GB)"
             self._tell(Event("note", message=text))
 
-    def _read(self, name: str, key: str) -> Fingerprint:
+    def _read(self, name: str, artifact: str, key: str) -> Fingerprint:
         """Return a finer fingerprint, the one at `key` where there can be none."""
         vault = self._shelf.vault
         kept = self._kept(key)
@@ -85,8 +85,7 @@ class Closer:
         if name in self._failed:
             return coarse
         try:
-            (revision,) = self._store.revisions([name])
-            finer = self._again(revision, coarse)
+            finer = self._again(name, artifact, coarse)
         except LineageError as error:
             self._failed.add(name)
             self._tell(Event("problem", name, f"not read again: {error.what}"))
@@ -94,24 +93,26 @@ class Closer:
         vault.note(_note(key), {"fingerprint": vault.put(dumps(finer))})
         return finer
 
-    def _again(self, revision: Revision, coarse: Fingerprint) -> Fingerprint:
-        """Read a revision's weights in finer sketches."""
+    def _again(self, name: str, artifact: str, coarse: Fingerprint) -> Fingerprint:
+        """Read a revision's weights whole, in finer sketches."""
         total = sum(t.nbytes for t in coarse.tensors)
         done = 0
 
         def count(size: int) -> None:
             nonlocal done
             done += size
-            self._tell(Event("bytes", revision.id, "read again", done=done, total=total))
+            self._tell(Event("bytes", name, "read again", done=done, total=total))
 
-        reader = self._shelf.reader(revision)
+        (revision,) = self._store.revisions([name])
+        (weights,) = (a for a in revision.artifacts if a.name == artifact)
+        reader = self._shelf.reader(revision, weights)
         try:
             finer = fingerprint(reader, on_bytes=count, k=FINE_K)
         finally:
             reader.close()
-        if finer.model_digest != coarse.model_digest:
+        if not _same(coarse, finer):
             raise SourceError(
-                f"{revision.id} is not what was read before", reason="changed",
+                f"{name} is not what was read before", reason="changed",
                 hint="Read it again (crawl, or add for a folder), then run infer.",
             )  # fmt: skip
         return finer
@@ -121,6 +122,14 @@ class Closer:
         noted = self._shelf.vault.noted(_note(key))
         address = noted.get("fingerprint") if noted else None
         return address if isinstance(address, str) and self._shelf.vault.has(address) else None
+
+
+def _same(coarse: Fingerprint, finer: Fingerprint) -> bool:
+    """Tell whether two readings are of the same weights, as far as the first one saw them."""
+    if coarse.model_digest is not None:
+        return coarse.model_digest == finer.model_digest
+    ours, theirs = ({t.name: (t.shape, t.probe) for t in f.tensors} for f in (coarse, finer))
+    return ours == theirs
 
 
 def _note(key: str) -> dict[str, str | int]:

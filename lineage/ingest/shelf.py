@@ -32,14 +32,16 @@ class Shelf:
 
         Raises LineageError where they were never read whole, are not there, or cannot be read.
         """
-        return Whole(revision.id, self.fingerprint(revision), self.reader(revision))
+        artifact, made = self._main(revision)
+        return Whole(
+            revision.id, load_fingerprint(self.vault, made), self.reader(revision, artifact)
+        )
 
-    def reader(self, revision: Revision) -> WeightReader:
-        """Open the weights of a revision unchecked: they may have changed since they were read.
+    def reader(self, revision: Revision, artifact: Artifact) -> WeightReader:
+        """Open one set of weights unchecked: they may have changed since they were read.
 
-        Raises as `open` does.
+        Raises LineageError where they are not there or cannot be read.
         """
-        artifact, _ = self._main(revision)
         for spec in self.specs:
             source = open_source(spec)
             snapshot = _snapshot(spec, source, revision)

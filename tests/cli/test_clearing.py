@@ -152,14 +152,15 @@ def test_what_is_left_open_is_cleared_by_its_weights_read_again(
     assert -0.1 < sibling["dose_low"] < 0 < sibling["dose_high"] < 0.1
 
 
+@pytest.mark.parametrize("weights", ["full", "sample"])
 def test_weights_are_read_again_from_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_heavy(tmp_path / "heavy")
     command = Command(tmp_path / "home")
     with serve_folder(tmp_path / "heavy") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-        command.run("crawl", "--author", "org", "--executor", "inline")
+        command.run("crawl", "--author", "org", "--weights", weights, "--executor", "inline")
         command.run("mark", "org/tune1", "--id", "ACME-1", "--reason", "x")
         assert "org/tune2" not in by_repo(exposures(command, "--cleared"))
         assert by_repo(exposures(command, "--cleared", "--reread"))["org/tune2"] == "not_affected"
