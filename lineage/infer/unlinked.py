@@ -17,8 +17,10 @@ from lineage.infer.shares import Bounds, in_parts, most, shares_of
 from lineage.infer.types import Source, Subject
 from lineage.infer.views import open_view
 
-REPLAYED = 0.97
-"""Share of a merge's values, at least, that its parents give if no other source is to be feared."""
+REPLAYED = 0.99
+"""Share of a merge's values, at least, that its parents give if no other source is to be feared. Of
+merges that chose by value and had all their sources it was .993 to 1 (.98 of two that drop at
+random); one that lacked a source of .16 was explained to .985 by others."""
 
 REST = 0.1
 """Share of a curved sum, at most, that its parents may leave unexplained."""
