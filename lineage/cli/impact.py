@@ -1,5 +1,7 @@
 """`lineage impact`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,6 @@ import click
 from lineage.cli.app import App, pass_app, worst
 from lineage.cli.options import UTC_TIME, format_option
 from lineage.cli.output import output_option
-from lineage.cli.progress import JobProgress
 from lineage.cli.shelf import from_option, open_shelf
 from lineage.domain.errors import UsageError
 
@@ -90,7 +91,11 @@ def command(app: App, /, advisory_id: str, **options: Any) -> int:
         if gauge is None and (asked or options["cleared"]):
             raise UsageError("nothing is cleared without measuring", hint="Leave --no-measure out.")
         if options["reread"] and not (asked or options["cleared"]):
-            raise UsageError("--reread asks what is left open", hint="Add --cleared or --also.")
+            raise UsageError(
+                "--reread reads what --cleared or --also leaves open", hint="Add one of them."
+            )
+        if options["folders"] and not options["reread"]:
+            raise UsageError("--from is where --reread reads", hint="Add --reread.")
         if gauge is not None:
             shelf = open_shelf(app, options["folders"]) if options["reread"] else None
             found = _cleared(app, store, found, asked, shelf, family=options["cleared"])
@@ -139,10 +144,10 @@ def _cleared(
     remade = clearing.replacements(store, found)
     near = remade + (clearing.relatives(store, found) if family else [])
     gauge = Doser(store, app.home.vault(), limit=_MOST_ASKED if family or asked else _MOST_UNASKED)
-    with JobProgress(app, "read again") as progress:
+    with _closer(app, store, shelf) as closer:
         made = clearing.clear(
             store, found, gauge, near, asked=asked, remade=remade, beside=gauge.beside,
-            closer=_closer(store, shelf, progress) if shelf else None,
+            closer=closer,
         )  # fmt: skip
     if made.open:
         hint = "" if shelf else "; --reread looks closer"
@@ -155,10 +160,17 @@ def _cleared(
     return clearing.with_cleared(found, made)
 
 
-def _closer(store: "Store", shelf: "Shelf", progress: JobProgress) -> "Closer":
+@contextmanager
+def _closer(app: App, store: "Store", shelf: "Shelf | None") -> Iterator["Closer | None"]:
+    """Give what reads weights again and shows how far it is, None where nothing is to be read."""
+    if shelf is None:
+        yield None
+        return
+    from lineage.cli.progress import JobProgress
     from lineage.ingest.closer import Closer  # torch: only where there is something to do
 
-    return Closer(store, shelf, progress.on_event)
+    with JobProgress(app, "read again") as progress:
+        yield Closer(store, shelf, progress.on_event)
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -180,3 +180,5 @@ def test_weights_that_changed_since_are_named_and_clear_nobody(
 
 def test_reading_again_needs_somebody_to_be_asked_for(added: Command) -> None:
     assert "--cleared" in added.run("impact", "ACME-1", "--reread", expect=2).stderr
+    options = ("--cleared", "--from", str(added.home))
+    assert "--reread" in added.run("impact", "ACME-1", *options, expect=2).stderr
