@@ -75,7 +75,9 @@ class Holders:
             return 0.0
         row = self.family.rows[name]
         grown = self.family.grown(row)
-        return self.family.beside(row, grown if self._elsewhere(row) <= ELSEWHERE else ())
+        if grown and self._elsewhere(row) > ELSEWHERE:
+            grown = []
+        return self.family.beside(row, grown)
 
     def _elsewhere(self, row: int) -> float:
         """Return the share of the source's change, by energy, in tensors that a model lacks."""

@@ -1,6 +1,6 @@
 """A closer look: what fingerprints leave open is read again, in finer sketches."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -47,7 +47,7 @@ class Closer:
             for target in sorted(targets)
             for source in sorted(sources)
         }
-        self._announce([s for subjects, _ in lines.values() for s in subjects])
+        self._announce({s.key: s for subjects, _ in lines.values() for s in subjects})
         for (source, target), (subjects, edges) in lines.items():
             found = unlinked(target, source, subjects, edges)
             if found is not None:
@@ -62,9 +62,9 @@ class Closer:
         read, edges = line_of(self._store, self._shelf.vault, names)
         return [self.finer(subject) for subject in read], edges
 
-    def _announce(self, subjects: Collection[Subject]) -> None:
-        """Tell how much there is to read."""
-        asked = {s.revision for s in subjects if self._kept(s.key) is None}
+    def _announce(self, subjects: Mapping[str, Subject]) -> None:
+        """Tell how much there is to read of subjects, by their keys: many lines share them."""
+        asked = {s.revision for key, s in subjects.items() if self._kept(key) is None}
         sizes = [
             sum(f.size for f in artifact.files)
             for revision in self._store.revisions(sorted(asked))
@@ -119,9 +119,7 @@ class Closer:
 
     def _kept(self, key: str) -> str | None:
         """Return the address of the finer fingerprint of what has the one at `key`."""
-        noted = self._shelf.vault.noted(_note(key))
-        address = noted.get("fingerprint") if noted else None
-        return address if isinstance(address, str) and self._shelf.vault.has(address) else None
+        return self._shelf.vault.noted_file(_note(key))
 
 
 def _same(coarse: Fingerprint, finer: Fingerprint) -> bool:

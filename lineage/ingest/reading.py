@@ -207,9 +207,8 @@ class _Reading:
         One of packed weights made before these were decoded does not count: it is read again.
         """
         for asked in (key | _DECODED, key) if key else ():
-            noted = self._vault.noted(asked)
-            address = noted.get("fingerprint") if noted else None
-            if isinstance(address, str) and self._vault.has(address):
+            address = self._vault.noted_file(asked)
+            if address is not None:
                 made = loads(self._vault.get(address))
                 if asked is not key or not _packed(made):
                     return address, made

@@ -75,6 +75,12 @@ class Vault:
             return value if isinstance(value, dict) else None
         return None
 
+    def noted_file(self, key: Mapping[str, Any]) -> str | None:
+        """Return the address of the fingerprint noted under `key`, None where there is none."""
+        noted = self.noted(key)
+        address = noted.get("fingerprint") if noted else None
+        return address if isinstance(address, str) and self.has(address) else None
+
     def _path(self, address: str) -> str:
         return f"{self._root}/{address[:2]}/{address}.safetensors"
 

@@ -20,6 +20,7 @@ from lineage.domain.derivation import Derivation
 from lineage.domain.ids import split_revision_id
 from lineage.infer.contents import contents, line_of, parents_of
 from lineage.infer.scan import scan
+from lineage.infer.shares import most
 from lineage.infer.types import Source, Subject
 from lineage.infer.unlinked import unlinked
 from lineage.ingest.dosing import BIAS, asked_for
@@ -118,7 +119,7 @@ def _clears(found: Source | None) -> bool:
 
 
 def _most(found: Source | None) -> float:
-    return max(abs(found.low), abs(found.high)) if found else UNLINKED + 1
+    return most((found.low, found.coefficient, found.high)) if found else UNLINKED + 1
 
 
 def _fit(
