@@ -9,11 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
-from lineage.infer.gifts import given, given_usually, seen_on, share_by_chance
+from lineage.infer.gifts import seen_on, share_by_chance
 from lineage.infer.grain import Grain
-from lineage.infer.mass import by_energy, in_all_values
 from lineage.infer.mixture import RULES, Mixture, Rule
 from lineage.infer.scene import DROPPED, Scene, base_between, likely_bases, make_scene
 from lineage.infer.sourcesearch import (
@@ -25,7 +22,17 @@ from lineage.infer.sourcesearch import (
     make_search,
 )
 from lineage.infer.space import Space
-from lineage.infer.survivors import ALIVE, Start, first_scales, fit, fit_all, ranks_of, resume
+from lineage.infer.survivors import (
+    ALIVE,
+    Start,
+    changes_of,
+    first_scales,
+    fit,
+    fit_all,
+    ranks_of,
+    resume,
+)
+from lineage.infer.valuedoses import at_all_probed, doses_of
 
 FITTED = 4000
 """Changed positions that fine fits look at."""
@@ -203,7 +210,7 @@ def _without_one(state: State) -> State | None:
     Little is a small dose that is not worth its cost, or next to none of a source's changes: those
     are what chance finds in what the others leave.
     """
-    found, kept = _doses(state, *_changes(state.scene, state.rows, state.mixture.rule))
+    found, kept = doses_of(state)
     doses = [abs(value) for value, _ in found]
     best: State | None = None
     for faint in sorted(range(len(doses)), key=lambda n: doses[n])[:2]:
@@ -255,66 +262,16 @@ def _each(fits: Mixture) -> list[Mixture]:
     return [fits.one(n) for n in range(len(fits.scale))]
 
 
-def doses_by_tensor(space: Space, child: int, found: Elementwise) -> torch.Tensor:
-    """Return (sources, tensors, 2): each source's dose in each tensor, and its 95 % half width.
-
-    The width is of a ratio of sums over positions; NaN where a source does not change a tensor.
-    """
-    scene = make_scene(space, child, found.base, FITTED)
-    out = torch.full((len(found.rows), len(space.family.slots), 2), float("nan"))
-    if scene is None:
-        return out.double()
-    deltas, ranks = _changes(scene, found.rows, found.mixture.rule)
-    gave, _ = given(scene, deltas, ranks, found.mixture)
-    own = deltas[0].double()
-    below = scene.by_tensor(own.square() * scene.worth)
-    value = scene.by_tensor(gave * own * scene.worth) / below
-    rest = own * (gave - value.nan_to_num()[:, scene.place] * own) * scene.worth
-    width = 1.96 * scene.by_tensor(rest.square()).sqrt() / below
-    return torch.stack([value, width], 2)
-
-
-def _doses(
-    state: State, deltas: torch.Tensor, ranks: torch.Tensor
-) -> tuple[list[tuple[float, float]], list[float]]:
-    """Return each source's dose, the coefficient of its change in what it gave, and half width.
-
-    And the share of each source's change, by size, that survived. Sketches, which see all values,
-    tell the dose of one source alone; of several probed positions do, each tensor counting by its
-    number of values. The interval is a jackknife over tensors.
-    """
-    scene, mixture, family = state.scene, state.mixture, state.scene.space.family
-    gave, kept = given(scene, deltas, ranks, mixture)
-    usual = given_usually(scene, deltas, ranks, mixture)
-    own = deltas[0].double() * scene.worth
-    below = scene.by_tensor(own * deltas[0])
-    parts = scene.by_tensor((gave if usual is None else usual) * own) / below
-    sizes = torch.tensor([slot.whole for slot in family.slots], dtype=torch.float64)
-    energies = below * sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
-    if len(state.rows) == 1:
-        one = in_all_values(family, scene.child, scene.base, state.rows[0], parts[0])
-        parts, energies = one[0][None], one[1][None]
-    means, _ = by_energy(parts, energies)
-    _, widths = by_energy(scene.by_tensor(gave * own) / below, energies)
-    return list(zip(means.tolist(), widths.tolist(), strict=True)), kept.tolist()
-
-
-def _changes(scene: Scene, rows: Sequence[int], rule: Rule) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (1, k, P) the changes of sources, as a batch of one set, and their ranks."""
-    deltas = scene.deltas(rows)[None]
-    return deltas, ranks_of(scene, deltas, rule)
-
-
 def _on(scene: Scene, state: State) -> State:
     """Return a fit as it looks at more positions."""
-    deltas, ranks = _changes(scene, state.rows, state.mixture.rule)
+    deltas, ranks = changes_of(scene, state.rows, state.mixture.rule)
     return State(scene, state.rows, seen_on(scene, deltas, ranks, state.mixture))
 
 
 def _described(state: State) -> Elementwise:
     scene, mixture = state.scene, state.mixture
-    deltas, ranks = _changes(scene, state.rows, mixture.rule)
-    doses, kept = _doses(state, deltas, ranks)
+    deltas, ranks = changes_of(scene, state.rows, mixture.rule)
+    doses, kept = doses_of(at_all_probed(state))
     return Elementwise(
         base=scene.base,
         rows=state.rows,

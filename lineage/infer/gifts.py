@@ -3,11 +3,9 @@
 import torch
 from pydantic import JsonValue
 
-from lineage.infer.grain import Grain
-from lineage.infer.mixture import SUM, Mixture
+from lineage.infer.mixture import Mixture
 from lineage.infer.mixturefit import FINE, MixtureFit
 from lineage.infer.scene import Scene
-from lineage.infer.survival import BY_CHANCE, survival_shape
 
 
 def given(
@@ -32,23 +30,6 @@ def given(
     size = deltas.abs()
     seen = (size * shares.share.sum(1, keepdim=True)).sum(2).clamp(min=1e-30)
     return gave[0], ((alive * size).sum(2) / seen)[0]
-
-
-def given_usually(
-    scene: Scene, deltas: torch.Tensor, ranks: torch.Tensor, mixture: Mixture
-) -> torch.Tensor | None:
-    """Return (k, P) what the sources of a sum that drops by chance give on the average.
-
-    Which changes it kept of those looked at is chance, and the few largest would speak loudest.
-    None where something else decides what survives, and where small changes are lost in rounding,
-    so that fewer seem kept than were.
-    """
-    by_chance = survival_shape(mixture.survival[0]) in BY_CHANCE
-    if mixture.rule != SUM or not by_chance or scene.grain is not Grain.F32:
-        return None
-    scale = MixtureFit(scene, deltas, ranks, mixture.rule).spread(mixture.scale)
-    usual: torch.Tensor = (scale * mixture.survival.gather(2, ranks) * deltas)[0]
-    return usual
 
 
 def dose_ends(value: float, width: float, explained: float) -> list[JsonValue]:

@@ -1,5 +1,7 @@
 """How much each tensor counts, so that sums over its probed values stand for sums over all."""
 
+import math
+
 import torch
 
 from lineage.infer.family import Family
@@ -23,58 +25,40 @@ def mass(family: Family) -> torch.Tensor:
     return out
 
 
-def in_all_values(
-    family: Family, child: int, base: int, row: int, probed: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (tensors) the coefficients of a child's one source, and the energies of its change.
+def along(
+    family: Family, child: int, base: int, row: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return (tensors), float64: what sketches tell of a model's change in the child's.
 
-    Both as all values have them; `probed` (tensors) stand where nothing but the probe tells.
-    """
-    seen = _along(family, child, base, row)
-    return torch.where(seen.isnan(), probed, seen), _energy(family, row, base)
-
-
-def _energy(family: Family, row: int, base: int) -> torch.Tensor:
-    """Return (tensors), float64: the squared norm of a model's change from another, all values.
-
-    By sketches where both models have them, else by the probe and the number of values. A tensor
-    that either model lacks has none.
-    """
-    out = torch.zeros(len(family.slots), dtype=torch.float64)
-    for number, slot in enumerate(family.slots):
-        if not family.have[[row, base], number].all():
-            continue
-        change = family.values[[row, base], slot.start : slot.stop].double().diff(dim=0)
-        out[number] = float(change.square().sum()) * slot.whole / max(slot.size, 1)
-        ours, theirs = family.sketch(row, number), family.sketch(base, number)
-        if slot.whole > slot.size and ours is not None and theirs is not None:
-            out[number] = float((ours - theirs).square().sum())
-    return out
-
-
-def _along(family: Family, child: int, base: int, row: int) -> torch.Tensor:
-    """Return (tensors), float64: the coefficient of a model's change in the child's, all values.
-
-    Both are changes from the base; that of least squares, in each tensor for itself. In tensors
-    that the probe does not hold whole it is that of sketches: 4,096 numbers give it within
-    sqrt((1 - r²) / 4096), r being the cosine of the two. NaN where neither tells, as where a model
-    is of another float type: what a cast of the base left off would be in both changes.
+    That is its coefficient, in each tensor for itself, the variance of that, and the energy of the
+    model's change, in all values. Both changes are from the base. NaN where the probe holds all
+    there is or nobody is sketched, and where a model is of another float type: what a cast of the
+    base left off would be in both changes.
     """
     rows = (child, row, base)
-    out = torch.full((len(family.slots),), float("nan"), dtype=torch.float64)
-    if len({family.views[r].grain for r in rows}) > 1:
-        return out
-    for number, slot in enumerate(family.slots):
-        if not family.have[list(rows), number].all():
-            continue
-        if slot.whole <= slot.size:
-            parts = [family.values[r, slot.start : slot.stop].double() for r in rows]
-        else:
+    out = torch.full((3, len(family.slots)), float("nan"), dtype=torch.float64)
+    if len({family.views[r].grain for r in rows}) == 1:
+        for number, slot in enumerate(family.slots):
+            if slot.whole <= slot.size or not family.have[list(rows), number].all():
+                continue
             parts = [s for r in rows if (s := family.sketch(r, number)) is not None]
-        if len(parts) == len(rows):
-            ours, theirs = parts[0] - parts[2], parts[1] - parts[2]
-            out[number] = ours @ theirs / theirs.square().sum()
-    return out
+            if len(parts) == len(rows):
+                out[:, number] = _fitted(parts[0] - parts[2], parts[1] - parts[2])
+    return out[0], out[1], out[2]
+
+
+def _fitted(child: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Return (3) a source's coefficient in a child, its variance, and the source's energy.
+
+    The variance is that of independent rows or columns of the sketch, whichever is more: few rows
+    of a matrix that moved far share few buckets.
+    """
+    energy = source @ source
+    value = child @ source / energy
+    k = math.isqrt(len(source))
+    rest = (source * (child - value * source)).view(k, k)
+    spread = torch.stack([rest.sum(side).square().sum() for side in (0, 1)]).max()
+    return torch.stack([value, spread / energy.square(), energy])
 
 
 def by_energy(parts: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -107,8 +107,13 @@ class MixtureFit:
         return exact if bool((exact.missed <= fine.missed + HOLDS).all()) else fine
 
     def cool(self, state: Mixture, stop: float, width: float, *, fine: bool = False) -> Mixture:
-        """Cool from wide errors to narrow ones; rounding needs none narrower than its own."""
-        stop = max(0.15 * float((self.scene.ulp / self.scene.rms).median()), stop)
+        """Cool from wide errors to narrow ones.
+
+        Coarse fits need none narrower than rounding is; fine ones would be led astray by such:
+        wider errors than there are draw the lighter source's weight to what comes out even.
+        """
+        if not fine:
+            stop = max(0.15 * float((self.scene.ulp / self.scene.rms).median()), stop)
         tail = TAIL
         while True:
             by_tensor = fine and width < BY_TENSOR

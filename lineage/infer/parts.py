@@ -10,12 +10,13 @@ import torch
 from lineage.domain.derivation import Derivation
 from lineage.domain.errors import UnknownRefError
 from lineage.infer.contents import line_of, own_changes, parents_of, trained
-from lineage.infer.elementwise import doses_by_tensor, elementwise
+from lineage.infer.elementwise import elementwise
 from lineage.infer.family import Family, stack, stack_on
 from lineage.infer.mass import mass
 from lineage.infer.shares import in_parts, let_through, shares_of
 from lineage.infer.space import make_space
 from lineage.infer.types import Source, Subject
+from lineage.infer.valuedoses import doses_by_tensor
 from lineage.infer.views import View, open_view
 from lineage.weights.roles import role_of
 
@@ -128,7 +129,10 @@ class _Table:
         for found in elementwise(space, len(order) - 1, rows):
             ids = [order[row] for row in found.rows]
             if order[found.base] == base and set(ids) == set(sources):
-                seen = dict(zip(ids, doses_by_tensor(space, len(order) - 1, found), strict=True))
+                doses = doses_by_tensor(
+                    space, len(order) - 1, found.base, found.rows, found.mixture
+                )
+                seen = dict(zip(ids, doses, strict=True))
                 rest = self._whole()
                 rest[:, 0] -= torch.stack([c[:, 0].nan_to_num() for c in seen.values()]).sum(0)
                 return {base: rest, **seen}

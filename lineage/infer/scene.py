@@ -71,6 +71,12 @@ class Scene:
         """Return the share of values that changed."""
         return float((self.worth * self.moved).sum() / self.worth.sum())
 
+    @property
+    def sizes(self) -> torch.Tensor:
+        """Return (tensors): how many values each has, float64."""
+        slots = self.space.family.slots
+        return torch.tensor([slot.whole for slot in slots], dtype=torch.float64)
+
     def errors(self, width: float, slack: float) -> torch.Tensor:
         """Return the variance of a predicted change: of rounding, `slack` of it, and `width`."""
         rounding = (_EVEN_ERROR * self.ulp).square()

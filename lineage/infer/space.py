@@ -81,15 +81,18 @@ class Space:
         return torch.stack(parts) if parts else torch.zeros((0, len(self.change)))
 
 
-def make_space(family: Family, device: torch.device | None = None) -> Space:
+def make_space(
+    family: Family, device: torch.device | None = None, *, most: int = SEARCH_VALUES
+) -> Space:
     """Measure a family: pick positions, take differences, and all per-tensor distances.
 
-    The products of every model with every other run on `device`, the processor by default; all
-    results are in main memory.
+    Of each tensor `most` values are picked, fewer where there are more than 400 models. The
+    products of every model with every other run on `device`, the processor by default; all results
+    are in main memory.
     """
     picked, place = [], []
     models = len(family.views)
-    limit = max(64, min(SEARCH_VALUES, SEARCH_VALUES * 400 // max(models, 1)))
+    limit = max(64, min(most, most * 400 // max(models, 1)))
     for number, slot in enumerate(family.slots):
         step = max(1, -(-slot.size // limit))
         positions = torch.arange(slot.start, slot.stop, step)

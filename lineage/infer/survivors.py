@@ -79,6 +79,12 @@ def ranks_of(scene: Scene, deltas: torch.Tensor, rule: Rule) -> torch.Tensor:
     return scene.ranks(sizes, RANKS)
 
 
+def changes_of(scene: Scene, rows: Sequence[int], rule: Rule) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (1, k, P) the changes of sources, as a batch of one set, and their ranks."""
+    deltas = scene.deltas(rows)[None]
+    return deltas, ranks_of(scene, deltas, rule)
+
+
 def first_scales(scene: Scene, deltas: torch.Tensor, rule: Rule) -> list[Start]:
     """Return scales (B, k) to start from, each with the share that then survives.
 

@@ -1,15 +1,18 @@
 """What merges that chose per value let through, and which of their explanations comes first."""
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 
+from lineage.domain.derivation import Derivation
 from lineage.infer.elementwise import Elementwise, best_first
 from lineage.infer.mass import by_energy
 from lineage.infer.mixture import MEAN, Mixture
 from lineage.infer.scan import scan
 from lineage.infer.shares import let_through, shares_of
 from tests.infer.families import model_print, subject
-from tests.infer.litter import Model, make_base, tune
+from tests.infer.litter import Model, combine, make_base, tune
 
 
 def nearswap(first: Model, second: Model, step: float) -> Model:
@@ -26,8 +29,7 @@ def test_what_nearswap_takes_is_the_share_of_the_difference() -> None:
     first, second = tune(base, 1), tune(base, 2)
     made = {"base": base, "first": first, "second": second, "third": tune(base, 3)}
     made["child"] = nearswap(first, second, 1e-3)
-    subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items(), 1)]
-    edges = [e for e in scan(subjects).derivations if e.child == "org/child"]
+    edges = children_of(made)
     assert {(e.parent, e.method) for e in edges} == {
         ("org/first", "nearswap"),
         ("org/second", "nearswap"),
@@ -65,3 +67,63 @@ def test_what_reproduces_all_with_fewer_sources_comes_first() -> None:
     more = explained(4, (1, 2, 3), 0.000001, -10.073)
     fewer = explained(1, (0, 2), 0.035, -9.778)
     assert best_first([more, fewer]) == [fewer, more]
+
+
+def rounded(model: Model) -> Model:
+    return {n: w.to(torch.bfloat16) for n, w in model.items()}
+
+
+def test_weights_of_changes_as_small_as_rounding_are_found() -> None:
+    """Errors taken for wider than rounding drew the lighter of two TIES sources from .36 to .15."""
+    base = make_base(41, dtype=torch.float32, layers=4)
+    made = {"base": base, "one": tune(base, 1, 1.5e-4), "two": tune(base, 2, 1.5e-4)}
+    plain = [rounded(w) for w in made.values()]
+    ties = {"drop": "magnitude", "density": 0.5, "elect": True, "normalize": True}
+    made["child"] = combine("task", plain[0], plain[1:], (0.45, 0.8), **ties)
+    edges = children_of(made)
+    weights = {e.parent: e.coefficient for e in edges if let_through(e)}
+    assert weights == {
+        "org/one": pytest.approx(0.36, abs=0.04),
+        "org/two": pytest.approx(0.64, abs=0.04),
+    }
+
+
+def sparse(model: Model, seed: int) -> Model:
+    """A change of which few values hold nearly all, as plain gradient descent leaves it."""
+    g = torch.Generator().manual_seed(seed)
+    out = {}
+    for name, weight in model.items():
+        large = torch.rand(weight.shape, generator=g) < 0.005
+        size = 1e-3 + 0.05 * large
+        out[name] = weight + (size * torch.randn(weight.shape, generator=g)).to(weight.dtype)
+    return out
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_which_large_changes_a_probe_holds_does_not_tell_the_dose(seed: int) -> None:
+    base = make_base(50 + seed, dtype=torch.bfloat16, layers=4)
+    base["embed.weight"] = base["embed.weight"].repeat(8, 1)
+    made = {"base": base, "one": sparse(base, 1 + seed), "two": tune(base, 60 + seed, 2e-3)}
+    dare = {"drop": "random", "density": 0.5, "rescale": True}
+    made["child"] = combine("task", base, [made["one"], made["two"]], (0.6, 0.5), **dare)
+    found = {e.parent: bounds for e in children_of(made) if (bounds := let_through(e))}
+    low, dose, high = found["org/one"]
+    true = regressed(made, "one", "two")
+    assert dose == pytest.approx(true, abs=0.02)
+    assert low <= true <= high
+
+
+def regressed(made: Mapping[str, Model], *sources: str) -> float:
+    """The coefficient of the first source's change in the child's, over all values."""
+
+    def change(name: str) -> torch.Tensor:
+        base = made["base"]
+        return torch.cat([(w.double() - base[n]).flatten() for n, w in made[name].items()])
+
+    design = torch.stack([change(s) for s in sources], 1)
+    return float(torch.linalg.lstsq(design, change("child")[:, None]).solution[0])
+
+
+def children_of(made: Mapping[str, Model]) -> list[Derivation]:
+    subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items(), 1)]
+    return [e for e in scan(subjects).derivations if e.child == "org/child"]

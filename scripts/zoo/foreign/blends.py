@@ -37,18 +37,37 @@ def blend(
     model.add_weighted_adapter(names, list(weights), "blend", combination_type=how, **options)
     model.set_adapter("blend")
     method = f"peft_{how}"
+    doses = _doses(model, names)
     if repo:
         _save_blend(model, zoo.path(repo))
         edges = [
-            edge(a, Relation.MERGE, coefficient=w, method=method, role="source")
-            for a, w in zip(loras, weights, strict=True)
+            edge(a, Relation.MERGE, coefficient=w, effective=d, method=method, role="source")
+            for a, w, d in zip(loras, weights, doses, strict=True)
         ]
-        shares = dict(zip(loras, weights, strict=True))
         edges.append(edge(base, Relation.ADAPTER, method="lora"))
+        shares = dict(zip(loras, doses, strict=True))
         zoo.add(repo, Made("blend", tuple(edges), shares=shares, kind="adapter"))
     _save(school, merged, base, model.merge_and_unload(adapter_names=["blend"]), dtype)
-    inside = [(repo, 1.0)] if repo else list(zip(loras, weights, strict=True))
+    inside = [(repo, 1.0, 1.0)] if repo else list(zip(loras, weights, doses, strict=True))
     return zoo.add(merged, _applied(base, inside))
+
+
+@torch.no_grad()
+def _doses(model: Any, names: Sequence[str]) -> list[float]:
+    """Return the joint least-squares coefficients of adapters' products in that of their blend.
+
+    PEFT blends the factors, not the products: what weights and trimming make of those is no more
+    than a part of what comes out, and no weight of a recipe tells it.
+    """
+    gram = torch.zeros(len(names), len(names), dtype=torch.float64)
+    moment = torch.zeros(len(names), dtype=torch.float64)
+    for module in model.modules():
+        if hasattr(module, "get_delta_weight"):
+            own, blend = ([module.get_delta_weight(n) for n in ns] for ns in (names, ["blend"]))
+            products = torch.stack(own).flatten(1).double()
+            gram += products @ products.T
+            moment += products @ blend[0].flatten().double()
+    return [float(d) for d in torch.linalg.solve(gram, moment)]
 
 
 def stack(
@@ -67,7 +86,7 @@ def stack(
                 module.set_scale(f"a{number}", scale)
     merged = model.merge_and_unload(adapter_names=[f"a{n}" for n in range(len(loras))])
     _save(school, repo, base, merged, dtype)
-    return school.zoo.add(repo, _applied(base, list(zip(loras, scales, strict=True))))
+    return school.zoo.add(repo, _applied(base, list(zip(loras, scales, scales, strict=True))))
 
 
 def _with_adapters(school: School, base: str, loras: Sequence[str]) -> Any:
@@ -92,10 +111,11 @@ def _save_blend(model: Any, folder: Path) -> None:
     (folder / "blend").rmdir()
 
 
-def _applied(base: str, inside: Sequence[tuple[str, float]]) -> Made:
+def _applied(base: str, inside: Sequence[tuple[str, float, float]]) -> Made:
+    """Return what comes of adapters by their scales and doses."""
     edges = [edge(base, Relation.ADAPTER_MERGE, coefficient=1.0, method="lora", role="base")]
     edges += [
-        edge(a, Relation.ADAPTER_MERGE, coefficient=w, method="lora", role="adapter")
-        for a, w in inside
+        edge(a, Relation.ADAPTER_MERGE, coefficient=w, effective=d, method="lora", role="adapter")
+        for a, w, d in inside
     ]
     return Made("adapter_merge", tuple(edges))
