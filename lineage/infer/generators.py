@@ -103,6 +103,7 @@ def trained_from(
     space: Space,
     child: int,
     rows: Sequence[int],
+    excluded: Sequence[int],
     parents: Mapping[int, Sequence[int]],
     known: Generators,
 ) -> Training:
@@ -110,14 +111,15 @@ def trained_from(
 
     A candidate with parents of its own must have handed on its change, against each of them and
     in the joint fit over all generators; of those that have, the one nearest to the child. Where
-    none has, the nearest candidate without parents.
+    none has, the nearest candidate without parents; if each surely has not, one of those `excluded`
+    for them: what speaks for them is then of a model that both come from and nobody read.
     """
     ours = known.fit(space, child)
     slots = space.slots_of(child, [])
     gaps = space.to_child(child, slots).sum(0)
     heirs: list[tuple[float, int, Inheritance, Share | None]] = []
     doubtful: list[tuple[float, int]] = []
-    left = MOST_TOLD
+    left, refused = MOST_TOLD, 0
     for row in sorted(rows, key=lambda r: float(gaps[r])):
         made_from = [q for q in parents.get(row, ()) if q != child]
         if not made_from:
@@ -129,6 +131,7 @@ def trained_from(
             told = has_all(share)
             left = 0 if told else left - 1  # what is farther than an heir is not asked
         if told is False:
+            refused += 1
             continue
         alike = agrees(ours, known.held.get(row, {}), min(s.most for s in shown))
         if told or (alike and all(s.holds for s in shown)):
@@ -138,6 +141,8 @@ def trained_from(
     if heirs:
         _, row, shown_by, share = min(heirs, key=lambda h: (h[0], h[1]))
         return Training(row, shown_by, _beside(row, doubtful, parents), share)
+    if refused == len(rows) and excluded:
+        rows = excluded
     roots = [r for r in rows if not parents.get(r)]
     row = min(roots or rows, key=lambda r: (float(gaps[r]), r))
     nearer = [(float(gaps[r]), r) for r in rows if parents.get(r) and gaps[r] < gaps[row]]

@@ -267,7 +267,8 @@ def _settled(space: Space, search: Search, found: Found, state: State) -> Explan
     if found is not None and not trained_rather(space, child, found, state):
         return found
     kept = state.untouched.kept(child, search.rows)
-    found_by = trained_from(space, child, kept.left, state.parents, state.generators)
+    excluded = [row for row in search.rows if row not in kept.left]
+    found_by = trained_from(space, child, kept.left, excluded, state.parents, state.generators)
     return finetune_link(space.family, child, found_by, kept.of(found_by.parent))
 
 

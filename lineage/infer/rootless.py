@@ -63,7 +63,7 @@ def _sibling(untouched: Untouched, child: int, root: int, rows: Sequence[int]) -
     telling = its >= DECISIVE
     against = telling & (theirs >= DECISIVE)
     if telling.any():
-        return bool(against.any()) and 2 * int(against.sum()) >= int(telling.sum())
+        return 2 * int(against.sum()) > int(telling.sum())
     said = [s for other in others if (s := _by_values(untouched.family, child, root, other)) != 0]
     return -1 in said and sum(said) <= 0
 

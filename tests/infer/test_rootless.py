@@ -72,3 +72,13 @@ def test_siblings_are_told_by_single_values_where_training_was_light() -> None:
     found = scan([subject(n, model_print(w), d) for d, (n, w) in enumerate(models.items())])
     assert edges(found) == set()
     assert "was not read" in found.notes[0]
+
+
+def test_children_of_a_tune_that_was_not_read_are_not_each_others() -> None:
+    """What they have of it speaks for the first as the second's parent, and against the base."""
+    base = make_base(0, layers=6)
+    lost = tune(base, 10)
+    made = {"base": base, "chat": tune(base, 30), "first": tune(lost, 20), "second": tune(lost, 40)}
+    made["first"]["embed.weight"] = lost["embed.weight"]
+    findings = scan([subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items())])
+    assert edges(findings) == {("base", "chat"), ("base", "first"), ("base", "second")}
