@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lineage.infer.faint import with_faint
 from lineage.infer.gifts import seen_on, share_by_chance
 from lineage.infer.grain import Grain
 from lineage.infer.mixture import RULES, Mixture, Rule
@@ -110,11 +111,15 @@ def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwi
             reached.append(best)
     if not reached:
         return []
-    return _finished(space, child, reached, [search for search, _ in seen])
+    return _finished(space, child, rows, reached, [search for search, _ in seen])
 
 
 def _finished(
-    space: Space, child: int, reached: Sequence[State], searches: Sequence[Search]
+    space: Space,
+    child: int,
+    rows: Sequence[int],
+    reached: Sequence[State],
+    searches: Sequence[Search],
 ) -> list[Elementwise]:
     """Fit the best states finely: what was reached from each base, and what comes near those."""
     top = max(s.score for s in reached)
@@ -123,18 +128,19 @@ def _finished(
     ranked = sorted(states.values(), key=lambda s: -s.score)[:FINALISTS]
     ranked += [s for s in reached if s not in ranked]
     few = [s for s in ranked if len(s.rows) <= FEW]
-    return _fitted(space, child, ranked, MISSED) or _fitted(space, child, few, MISSED_BY_FEW)
+    found = _fitted(space, child, rows, ranked, MISSED)
+    return found or _fitted(space, child, rows, few, MISSED_BY_FEW)
 
 
 def _fitted(
-    space: Space, child: int, states: Sequence[State], most_missed: float
+    space: Space, child: int, rows: Sequence[int], states: Sequence[State], most_missed: float
 ) -> list[Elementwise]:
     """Fit states finely and return those that explain the child, the best first."""
     good: dict[tuple[int, tuple[int, ...]], Elementwise] = {}
     rules: Sequence[Rule] = RULES
     for state in states:
         tried = tuple(dict.fromkeys((*rules, state.mixture.rule)))
-        found = _finish(space, child, state, tried, most_missed)
+        found = _finish(space, child, rows, state, tried, most_missed)
         if found is not None and not _trained(space, child, found):
             good[found.base, found.rows] = found
             rules = tuple(dict.fromkeys((found.mixture.rule, state.mixture.rule)))
@@ -168,17 +174,25 @@ def _trained(space: Space, child: int, found: Elementwise) -> bool:
 
 
 def _finish(
-    space: Space, child: int, state: State, rules: Sequence[Rule], most_missed: float
+    space: Space,
+    child: int,
+    rows: Sequence[int],
+    state: State,
+    rules: Sequence[Rule],
+    most_missed: float,
 ) -> Elementwise | None:
     """Fit a state finely by some rules; None where that does not explain the child.
 
-    Sources that bring little are left out again, if the others explain as much.
+    Sources among `rows` that a search cannot see are taken in; those that bring little are left out
+    again, if the others explain as much.
     """
     scene = make_scene(space, child, state.scene.base, FITTED)
     if scene is None:
         return None
     tried = [_finest(s, state.rows, rules, state.mixture) for s in _steps(scene)]
     best = max((s for s in tried if s is not None), key=lambda s: s.score, default=None)
+    if best is not None and best.missed <= ENOUGH:
+        best = with_faint(best, rows)
     while best is not None and best.missed <= most_missed and len(best.rows) > 1:
         shorter = _without_one(best)
         if shorter is None:

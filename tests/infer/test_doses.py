@@ -127,3 +127,18 @@ def regressed(made: Mapping[str, Model], *sources: str) -> float:
 def children_of(made: Mapping[str, Model]) -> list[Derivation]:
     subjects = [subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items(), 1)]
     return [e for e in scan(subjects).derivations if e.child == "org/child"]
+
+
+@pytest.mark.parametrize("small", [1.6e-3, 8e-4])
+def test_sources_that_sce_hardly_weighs_are_found(small: float) -> None:
+    """By squares of their changes they count a 25th and a 100th: rounding hides as much."""
+    base = make_base(61, layers=6)
+    made = {"base": base, "large": tune(base, 1, 8e-3), "small": tune(base, 2, small)}
+    made |= {f"other{n}": tune(base, 10 + n, 8e-3 / (n + 1)) for n in range(6)}
+    made["child"] = combine("sce", base, [made["large"], made["small"]], (), select_topk=0.3)
+    edges = children_of(made)
+    assert {(e.parent, e.method) for e in edges} == {
+        ("org/base", "sce"),
+        ("org/large", "sce"),
+        ("org/small", "sce"),
+    }
