@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from lineage.infer.family import Family
-from lineage.infer.mass import by_energy, mass
+from lineage.infer.mass import by_energy, energies
 from lineage.infer.shares import Bounds
 
 
@@ -60,17 +60,19 @@ def fit_of(grams: torch.Tensor) -> JointFit:
     )
 
 
-def uneven_fit(family: Family, changes: torch.Tensor, own: torch.Tensor) -> JointFit:
-    """Fit `own` (positions) over `changes` (sources, positions) in each tensor for itself.
+def uneven_fit(family: Family, child: int, sources: Sequence[int]) -> JointFit:
+    """Fit a row's change over those of `sources` (rows) in each tensor for itself.
 
-    All are raw differences from the family's first model. A source's coefficient is the mean of
+    All are changes from the family's first model. A source's coefficient is the mean of
     its tensors' by the energy of its change in them, so that one which is heavy in some tensors
     does not speak for all; that is sum(given change) / sum(change²). What lies along the first
     model's own values is left free: SLERP and its kin change norms, which is no source's change.
     The intervals are from a jackknife over tensors.
     """
-    design = torch.cat([changes, family.values[:1], own[None]]).double() / family.unit.double()
-    count, slots = len(changes), len(family.slots)
+    first = family.values[:1]
+    changes, own = family.values[list(sources)] - first, family.values[[child]] - first
+    design = torch.cat([changes, first, own]).double() / family.unit.double()
+    count, slots = len(sources), len(family.slots)
     parts = torch.zeros((slots, count), dtype=torch.float64)
     left, whole = 0.0, 0.0
     for number, slot in enumerate(family.slots):
@@ -80,8 +82,7 @@ def uneven_fit(family: Family, changes: torch.Tensor, own: torch.Tensor) -> Join
         parts[number] = solved[:count]
         rest = gram[-1, -1] - 2 * solved @ gram[:-1, -1] + solved @ gram[:-1, :-1] @ solved
         left, whole = left + float(rest.clamp(min=0)), whole + float(gram[-1, -1])
-    energies = torch.stack([_added(family, c.double().square()) for c in changes]) * mass(family)
-    means, widths = by_energy(parts.T, energies)
+    means, widths = by_energy(parts.T, energies(family, sources))
     gram = (design[:count] @ design[:count].T).double()
     return JointFit(
         means.tolist(), widths.tolist(), (left / max(whole, 1e-30)) ** 0.5,
@@ -98,17 +99,13 @@ def curved_shares(
     each parent and what they leave unexplained; None where one of them or the child has no change.
     """
     models = [name for name in parents if rows[name]]
-    changes = family.values[[rows[name] for name in (*models, child)]] - family.values[0]
-    if not models or not bool(changes.any(1).all()):
+    made_of = [rows[name] for name in models]
+    moved = (family.values[[*made_of, rows[child]]] != family.values[0]).any(1)
+    if not models or not bool(moved.all()):
         return None
-    fit = uneven_fit(family, changes[:-1], changes[-1])
+    fit = uneven_fit(family, rows[child], made_of)
     fitted = zip(models, fit.coefficients, fit.widths, strict=True)
     return {name: (c - w, c, c + w) for name, c, w in fitted}, fit.unexplained
-
-
-def _added(family: Family, values: torch.Tensor) -> torch.Tensor:
-    out = torch.zeros(len(family.slots), dtype=torch.float64)
-    return out.index_add_(0, family.slot_of, values)
 
 
 def _own_shares(gram: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """How much each tensor counts, so that sums over its probed values stand for sums over all."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -22,6 +23,27 @@ def mass(family: Family) -> torch.Tensor:
             seen, probed = _energies(family, number)
             if seen > 0 and probed > 0:
                 out[number] = seen / probed
+    return out
+
+
+def energies(family: Family, rows: Sequence[int]) -> torch.Tensor:
+    """Return (rows, tensors), float64: squared norms of models' changes from the first, all values.
+
+    By sketches of models of its float type, else by probes and `mass`: what a cast left off is no
+    change.
+    """
+    first = family.views[0]
+    out = torch.empty((len(rows), len(family.slots)), dtype=torch.float64)
+    masses = mass(family)
+    for place, row in enumerate(rows):
+        alike = family.views[row].grain is first.grain
+        for number, slot in enumerate(family.slots):
+            ours, theirs = family.sketch(row, number), family.sketch(0, number)
+            if alike and slot.whole > slot.size and ours is not None and theirs is not None:
+                out[place, number] = float((ours - theirs).square().sum())
+            else:
+                change = family.values[[0, row], slot.start : slot.stop].double().diff(dim=0)
+                out[place, number] = float(change.square().sum() * masses[number])
     return out
 
 

@@ -7,10 +7,12 @@ import torch
 
 from lineage.domain.derivation import Derivation
 from lineage.infer.elementwise import Elementwise, best_first
-from lineage.infer.mass import by_energy
+from lineage.infer.family import stack
+from lineage.infer.mass import by_energy, energies
 from lineage.infer.mixture import MEAN, Mixture
 from lineage.infer.scan import scan
 from lineage.infer.shares import let_through, shares_of
+from lineage.infer.views import open_view
 from tests.infer.families import model_print, subject
 from tests.infer.litter import Model, combine, make_base, tune
 
@@ -142,3 +144,20 @@ def test_sources_that_sce_hardly_weighs_are_found(small: float) -> None:
         ("org/large", "sce"),
         ("org/small", "sce"),
     }
+
+
+def test_a_change_of_few_rows_counts_as_far_as_it_went() -> None:
+    """Weights that differ by tensor count by it: probes hold other rows of a large embedding."""
+    base = make_base(71, dtype=torch.float32)
+    base["embed.weight"] = base["embed.weight"].repeat(16, 1)
+    one, two = tune(base, 1), tune(base, 2)
+    for weights, here in ((one, slice(0, 100)), (two, slice(3000, 3700))):
+        moved = base["embed.weight"].clone()
+        moved[here] = weights["embed.weight"][here]
+        weights["embed.weight"] = moved
+    prints = [subject(f"m{n}", model_print(w), 1) for n, w in enumerate((base, one, two))]
+    family = stack([open_view(p) for p in prints])
+    found = energies(family, [1, 2])
+    for row, weights in enumerate((one, two)):
+        true = [float((weights[s.name] - base[s.name]).square().sum()) for s in family.slots]
+        assert found[row].tolist() == pytest.approx(true, rel=0.15)

@@ -30,7 +30,7 @@ def _parallel_blocks(zoo: Nursery) -> None:
     handmade.soup(zoo, "mix/plover-half-way", (chat, root), (0.6, 0.4))
     handmade.soup(zoo, "mix/plover-too-much", (chat, code), (0.55, 0.6))
     handmade.soup(zoo, "mix/plover-free-code", (free, code), (0.5, 0.5))
-    tricks.by_layer(zoo, "mix/plover-slope", chat, code, lambda layer: 0.2 + 0.15 * layer)
+    tricks.by_layer(zoo, "mix/plover-slope", root, chat, code, lambda layer: 0.2 + 0.15 * layer)
     lerp = tricks.lerp(zoo, "mix/plover-lerp", liked, code, 0.35, "bfloat16")
     more = school.tune("shore/plover-lerp-more", lerp, topics[6], _PLAIN)
     handmade.soup(zoo, "mix/plover-lerp-again", (lerp, more), (0.3, 0.7))

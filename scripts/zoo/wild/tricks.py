@@ -13,7 +13,7 @@ from scripts.zoo import train, transforms
 from scripts.zoo.adapters import AdapterKind, attach
 from scripts.zoo.foreign.schooling import School, Schooling
 from scripts.zoo.foreign.species import layer_of
-from scripts.zoo.measure import read_weights
+from scripts.zoo.measure import read_weights, uneven_doses
 from scripts.zoo.nursery import HIDDEN, Made, Nursery, edge
 from scripts.zoo.train import TORCH_DTYPES
 
@@ -259,8 +259,10 @@ def tuned_mixed(school: School, repo: str, parent: str, topic: str, way: Schooli
     return school.zoo.add(repo, Made("finetune", _trained(parent), own=True))
 
 
-def by_layer(zoo: Nursery, repo: str, one: str, other: str, share: Callable[[int], float]) -> str:
-    """Mix two models with another share of the second in each layer, in float32."""
+def by_layer(
+    zoo: Nursery, repo: str, root: str, one: str, other: str, share: Callable[[int], float]
+) -> str:
+    """Mix two models of a root with another share of the second in each layer, in float32."""
     left, right = read_weights(zoo.path(one)), read_weights(zoo.path(other))
     merged, shares = {}, []
     for name, tensor in left.items():
@@ -269,7 +271,10 @@ def by_layer(zoo: Nursery, repo: str, one: str, other: str, share: Callable[[int
         merged[name] = (1 - part) * tensor + part * right[name]
         shares.append(part)
     mean = sum(shares) / len(shares)
-    return _mixed(zoo, repo, merged, (one, other), (1 - mean, mean), "bfloat16")
+    _write_mixed(zoo, repo, one, merged, "bfloat16")
+    places = [zoo.path(r) for r in (repo, root, one, other)]
+    doses = uneven_doses(places[0], places[1], places[2:], torch.float32)
+    return _add_mixed(zoo, repo, (one, other), (1 - mean, mean), doses)
 
 
 def lerp(zoo: Nursery, repo: str, one: str, other: str, share: float, dtype: str) -> str:
@@ -288,10 +293,26 @@ def _mixed(
     shares: Sequence[float],
     dtype: str,
 ) -> str:
+    _write_mixed(zoo, repo, sources[0], merged, dtype)
+    return _add_mixed(zoo, repo, sources, shares, shares)
+
+
+def _write_mixed(
+    zoo: Nursery, repo: str, like: str, merged: dict[str, torch.Tensor], dtype: str
+) -> None:
     stored = {n: t.to(TORCH_DTYPES[dtype]) for n, t in merged.items()}
-    transforms.write_weights(zoo, sources[0], repo, stored, dtype)
+    transforms.write_weights(zoo, like, repo, stored, dtype)
+
+
+def _add_mixed(
+    zoo: Nursery,
+    repo: str,
+    sources: Sequence[str],
+    shares: Sequence[float],
+    doses: Sequence[float | None],
+) -> str:
     edges = tuple(
-        edge(s, Relation.MERGE, coefficient=w, method="linear", role="source")
-        for s, w in zip(sources, shares, strict=True)
+        edge(s, Relation.MERGE, coefficient=w, effective=d, method="linear", role="source")
+        for s, w, d in zip(sources, shares, doses, strict=True)
     )
     return zoo.add(repo, Made("merge", edges))
