@@ -111,15 +111,11 @@ def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwi
             reached.append(best)
     if not reached:
         return []
-    return _finished(space, child, rows, reached, [search for search, _ in seen])
+    return _finished(reached, [search for search, _ in seen], rows)
 
 
 def _finished(
-    space: Space,
-    child: int,
-    rows: Sequence[int],
-    reached: Sequence[State],
-    searches: Sequence[Search],
+    reached: Sequence[State], searches: Sequence[Search], rows: Sequence[int]
 ) -> list[Elementwise]:
     """Fit the best states finely: what was reached from each base, and what comes near those."""
     top = max(s.score for s in reached)
@@ -128,20 +124,17 @@ def _finished(
     ranked = sorted(states.values(), key=lambda s: -s.score)[:FINALISTS]
     ranked += [s for s in reached if s not in ranked]
     few = [s for s in ranked if len(s.rows) <= FEW]
-    found = _fitted(space, child, rows, ranked, MISSED)
-    return found or _fitted(space, child, rows, few, MISSED_BY_FEW)
+    return _fitted(ranked, rows, MISSED) or _fitted(few, rows, MISSED_BY_FEW)
 
 
-def _fitted(
-    space: Space, child: int, rows: Sequence[int], states: Sequence[State], most_missed: float
-) -> list[Elementwise]:
+def _fitted(states: Sequence[State], rows: Sequence[int], most_missed: float) -> list[Elementwise]:
     """Fit states finely and return those that explain the child, the best first."""
     good: dict[tuple[int, tuple[int, ...]], Elementwise] = {}
     rules: Sequence[Rule] = RULES
     for state in states:
         tried = tuple(dict.fromkeys((*rules, state.mixture.rule)))
-        found = _finish(space, child, rows, state, tried, most_missed)
-        if found is not None and not _trained(space, child, found):
+        found = _finish(state, rows, tried, most_missed)
+        if found is not None and not _trained(state.scene, found):
             good[found.base, found.rows] = found
             rules = tuple(dict.fromkeys((found.mixture.rule, state.mixture.rule)))
     return best_first(list(good.values()))
@@ -162,7 +155,7 @@ def best_first(found: Sequence[Elementwise]) -> list[Elementwise]:
     return sorted(found, key=rank)
 
 
-def _trained(space: Space, child: int, found: Elementwise) -> bool:
+def _trained(scene: Scene, found: Elementwise) -> bool:
     """Tell whether a merge with one source rather is that source, a part of which was trained.
 
     What takes some values of its source as they are has the base's for the others. Trained biases
@@ -170,23 +163,19 @@ def _trained(space: Space, child: int, found: Elementwise) -> bool:
     """
     if len(found.rows) != 1 or abs(float(found.mixture.scale.median()) - 1) > AS_IT_IS:
         return False
-    return base_between(space, child, found.base, found.rows[0]) < DROPPED
+    return base_between(scene.space, scene.child, found.base, found.rows[0]) < DROPPED
 
 
 def _finish(
-    space: Space,
-    child: int,
-    rows: Sequence[int],
-    state: State,
-    rules: Sequence[Rule],
-    most_missed: float,
+    state: State, rows: Sequence[int], rules: Sequence[Rule], most_missed: float
 ) -> Elementwise | None:
     """Fit a state finely by some rules; None where that does not explain the child.
 
     Sources among `rows` that a search cannot see are taken in; those that bring little are left out
     again, if the others explain as much.
     """
-    scene = make_scene(space, child, state.scene.base, FITTED)
+    space, child, base = state.scene.space, state.scene.child, state.scene.base
+    scene = make_scene(space, child, base, FITTED)
     if scene is None:
         return None
     tried = [_finest(s, state.rows, rules, state.mixture) for s in _steps(scene)]
@@ -200,7 +189,7 @@ def _finish(
         best = shorter
     if best is None or best.missed > most_missed:
         return None
-    whole = make_scene(space, child, best.scene.base)
+    whole = make_scene(space, child, base)
     if whole is not None:
         best = _on(replace(whole, inputs=best.scene.inputs, step=best.scene.step), best)
     return _described(best) if best.missed <= ELSEWHERE else None

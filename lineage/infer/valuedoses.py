@@ -20,7 +20,7 @@ from lineage.infer.sourcesearch import State
 from lineage.infer.space import SEARCH_VALUES, Space, make_space
 from lineage.infer.survivors import changes_of
 
-NUMBERS = 1 << 25
+NUMBERS = 1 << 23
 """Positions times subsets of sources, at most, that are looked at."""
 
 BLOCK = 64
@@ -111,14 +111,14 @@ class _Seen:
     def of(cls, scene: Scene, row: int, own: torch.Tensor) -> "_Seen":
         """Look at the change `own` (P) of a row."""
         value, noise, energy = along(scene.space.family, scene.child, scene.base, row)
-        below = scene.by_tensor(own.square())
+        below = scene.by_tensor(own.square() * scene.worth)
         probed = below * scene.sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
         energy = torch.where(energy.isnan(), probed, energy)
         return cls(scene, own, below, torch.where(below > 0, energy, 0.0), value, noise)
 
     def share(self, part: torch.Tensor) -> torch.Tensor:
         """Return (tensors): the coefficient of the change in a part (P) of the child's."""
-        return self.scene.by_tensor(part * self.own) / self.below
+        return self.scene.by_tensor(part * self.own * self.scene.worth) / self.below
 
     def luck(self, gave: torch.Tensor) -> tuple[float, float]:
         """Return what to add to the mean share of `gave` for what was probed by luck.
@@ -151,5 +151,5 @@ class _Seen:
         counts = torch.bincount(place, minlength=tensors)
         within = torch.arange(len(place)) - (counts.cumsum(0) - counts)[place]
         blocks = int(within.max()) // BLOCK + 1
-        rest = self.own * (part - mean * self.own)
+        rest = self.own * (part - mean * self.own) * self.scene.worth
         return sum_by(rest, place * blocks + within // BLOCK, tensors * blocks).view(tensors, -1)
