@@ -11,7 +11,7 @@ import torch
 
 from lineage.infer.mixture import JOINT_MEAN
 from lineage.infer.scene import Scene
-from lineage.infer.sourcesearch import ENOUGH, MOST, State
+from lineage.infer.sourcesearch import COST, ENOUGH, MOST, State
 from lineage.infer.survivors import fit, ranks_of
 
 TRIED = 8
@@ -21,17 +21,18 @@ TRIED = 8
 def with_faint(state: State, rows: Sequence[int]) -> State:
     """Return a fine fit with sources among `rows` that it is likelier with, by SCE's weights.
 
-    The same where it is not one, or explains less. Each source must bring what one costs.
+    The same where it is not one, or explains less. Each source must bring twice what one costs: of
+    two that weigh a thousandth, either may look as if it were there.
     """
-    joint = _joint(state.scene, [state.rows])[0]
+    best, joint = state, _joint(state.scene, [state.rows])[0]
     while joint.missed <= ENOUGH and len(joint.rows) < MOST:
         others = [row for row in rows if row not in (state.scene.base, *joint.rows)]
         tried = _joint(state.scene, [(*joint.rows, row) for row in _nearest(joint, others)])
-        longer = max(tried, key=lambda s: s.score, default=joint)
-        if longer.score <= max(joint.score, state.score):
+        joint = max(tried, key=lambda s: s.score, default=joint)
+        if joint.missed > ENOUGH or joint.score <= best.score + COST:
             break
-        joint = longer
-    return joint if joint.score > state.score else state
+        best = joint
+    return best
 
 
 def _joint(scene: Scene, sets: Sequence[tuple[int, ...]]) -> list[State]:

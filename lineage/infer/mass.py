@@ -26,39 +26,40 @@ def mass(family: Family) -> torch.Tensor:
     return out
 
 
-def energies(family: Family, rows: Sequence[int]) -> torch.Tensor:
-    """Return (rows, tensors), float64: squared norms of models' changes from the first, all values.
+def energies(family: Family, rows: Sequence[int], base: int = 0) -> torch.Tensor:
+    """Return (rows, tensors), float64: squared norms of models' changes from another, all values.
 
-    By sketches of models of its float type, else by probes and `mass`: what a cast left off is no
-    change.
+    Of tensors that are not probed whole the geometric mean of what the probe tells by `mass` and
+    what sketches do: the first may hold few of the rows that moved, the second is off by a fifth
+    where a change lies along few directions. Sketches do not tell where models are of several float
+    types: what a cast left off is no change.
     """
-    first = family.views[0]
-    out = torch.empty((len(rows), len(family.slots)), dtype=torch.float64)
+    out = torch.zeros((len(rows), len(family.slots)), dtype=torch.float64)
     masses = mass(family)
     for place, row in enumerate(rows):
-        alike = family.views[row].grain is first.grain
+        alike = family.views[row].grain is family.views[base].grain
         for number, slot in enumerate(family.slots):
-            ours, theirs = family.sketch(row, number), family.sketch(0, number)
+            if not family.have[[row, base], number].all():
+                continue
+            change = family.values[[base, row], slot.start : slot.stop].double().diff(dim=0)
+            seen = float(change.square().sum() * masses[number])
+            ours, theirs = family.sketch(row, number), family.sketch(base, number)
             if alike and slot.whole > slot.size and ours is not None and theirs is not None:
-                out[place, number] = float((ours - theirs).square().sum())
-            else:
-                change = family.values[[0, row], slot.start : slot.stop].double().diff(dim=0)
-                out[place, number] = float(change.square().sum() * masses[number])
+                energy = float((ours - theirs).square().sum())
+                seen = math.sqrt(energy * seen) if seen > 0 else energy
+            out[place, number] = seen
     return out
 
 
-def along(
-    family: Family, child: int, base: int, row: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return (tensors), float64: what sketches tell of a model's change in the child's.
+def along(family: Family, child: int, base: int, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (tensors), float64: the coefficient of a model's change in the child's, by sketches.
 
-    That is its coefficient, in each tensor for itself, the variance of that, and the energy of the
-    model's change, in all values. Both changes are from the base. NaN where the probe holds all
-    there is or nobody is sketched, and where a model is of another float type: what a cast of the
-    base left off would be in both changes.
+    In each tensor for itself, and its variance. Both changes are from the base, in all values. NaN
+    where the probe holds all there is or nobody is sketched, and where a model is of another float
+    type: what a cast of the base left off would be in both changes.
     """
     rows = (child, row, base)
-    out = torch.full((3, len(family.slots)), float("nan"), dtype=torch.float64)
+    out = torch.full((2, len(family.slots)), float("nan"), dtype=torch.float64)
     if len({family.views[r].grain for r in rows}) == 1:
         for number, slot in enumerate(family.slots):
             if slot.whole <= slot.size or not family.have[list(rows), number].all():
@@ -66,21 +67,21 @@ def along(
             parts = [s for r in rows if (s := family.sketch(r, number)) is not None]
             if len(parts) == len(rows):
                 out[:, number] = _fitted(parts[0] - parts[2], parts[1] - parts[2])
-    return out[0], out[1], out[2]
+    return out[0], out[1]
 
 
 def _fitted(child: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    """Return (3) a source's coefficient in a child, its variance, and the source's energy.
+    """Return (2) a source's coefficient in a child, and its variance.
 
-    The variance is that of independent rows or columns of the sketch, whichever is more: few rows
-    of a matrix that moved far share few buckets.
+    That of independent rows or columns of the sketch, whichever is more: few rows of a matrix that
+    moved far share few buckets.
     """
     energy = source @ source
     value = child @ source / energy
     k = math.isqrt(len(source))
     rest = (source * (child - value * source)).view(k, k)
     spread = torch.stack([rest.sum(side).square().sum() for side in (0, 1)]).max()
-    return torch.stack([value, spread / energy.square(), energy])
+    return torch.stack([value, spread / energy.square()])
 
 
 def by_energy(parts: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

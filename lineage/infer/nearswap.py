@@ -11,7 +11,7 @@ from lineage.infer.chance import p_of_share
 from lineage.infer.gifts import dose_ends
 from lineage.infer.grain import Grain
 from lineage.infer.links import Explanation, Parent
-from lineage.infer.mass import along, by_energy
+from lineage.infer.mass import along, by_energy, energies
 from lineage.infer.replay import FLOAT32_SLACK
 from lineage.infer.scene import sum_by
 from lineage.infer.space import Space, cast_equal
@@ -118,10 +118,9 @@ def _dose(space: Space, child: int, found: _Swap) -> tuple[float, float]:
     gave = change.clamp(-found.step, found.step)
     family, place = space.family, space.place[space.shared(child, found.base, found.other)]
     above, below = (sum_by(g * change, place, len(family.slots)) for g in (gave, change))
-    seen, _, energies = along(family, child, found.base, found.other)
-    probed = below * torch.tensor([slot.whole for slot in family.slots]) / space.counts
+    seen, _ = along(family, child, found.base, found.other)
     parts = torch.where(seen.isnan(), above / below, seen)
-    means, widths = by_energy(parts[None], torch.where(energies.isnan(), probed, energies)[None])
+    means, widths = by_energy(parts[None], energies(family, [found.other], found.base))
     return float(means[0]), float(widths[0])
 
 

@@ -13,7 +13,7 @@ import torch
 
 from lineage.infer.family import stack
 from lineage.infer.gifts import given
-from lineage.infer.mass import along, by_energy
+from lineage.infer.mass import along, by_energy, energies
 from lineage.infer.mixture import Mixture
 from lineage.infer.scene import Scene, make_scene, sum_by
 from lineage.infer.sourcesearch import State
@@ -110,11 +110,13 @@ class _Seen:
     @classmethod
     def of(cls, scene: Scene, row: int, own: torch.Tensor) -> "_Seen":
         """Look at the change `own` (P) of a row."""
-        value, noise, energy = along(scene.space.family, scene.child, scene.base, row)
-        below = scene.by_tensor(own.square() * scene.worth)
-        probed = below * scene.sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
-        energy = torch.where(energy.isnan(), probed, energy)
-        return cls(scene, own, below, torch.where(below > 0, energy, 0.0), value, noise)
+        family, below = scene.space.family, scene.by_tensor(own.square() * scene.worth)
+        value, noise = along(family, scene.child, scene.base, row)
+        alike = len({family.views[r].grain for r in (scene.child, scene.base, row)}) == 1
+        energy = below * scene.sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
+        if alike:
+            energy = energies(family, [row], scene.base)[0] * (below > 0)
+        return cls(scene, own, below, energy, value, noise)
 
     def share(self, part: torch.Tensor) -> torch.Tensor:
         """Return (tensors): the coefficient of the change in a part (P) of the child's."""
