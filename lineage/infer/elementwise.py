@@ -33,7 +33,7 @@ from lineage.infer.survivors import (
     ranks_of,
     resume,
 )
-from lineage.infer.valuedoses import at_all_probed, doses_of
+from lineage.infer.valuedoses import doses_of, rough_doses
 
 FITTED = 4000
 """Changed positions that fine fits look at."""
@@ -213,8 +213,8 @@ def _without_one(state: State) -> State | None:
     Little is a small dose that is not worth its cost, or next to none of a source's changes: those
     are what chance finds in what the others leave.
     """
-    found, kept = doses_of(state)
-    doses = [abs(value) for value, _ in found]
+    found, kept = rough_doses(state)
+    doses = [abs(value) for value in found]
     best: State | None = None
     for faint in sorted(range(len(doses)), key=lambda n: doses[n])[:2]:
         if doses[faint] >= FAINT:
@@ -274,7 +274,7 @@ def _on(scene: Scene, state: State) -> State:
 def _described(state: State) -> Elementwise:
     scene, mixture = state.scene, state.mixture
     deltas, ranks = changes_of(scene, state.rows, mixture.rule)
-    doses, kept = doses_of(at_all_probed(state))
+    doses, kept = doses_of(state)
     return Elementwise(
         base=scene.base,
         rows=state.rows,

@@ -117,6 +117,12 @@ def stack_on(root: View, views: Iterable[View]) -> Family:
     return stack([root, *(view for view in views if view is not root)])
 
 
+def alone(family: Family, rows: Iterable[int]) -> tuple[Family, dict[int, int]]:
+    """Stack some models of a family by themselves on its slots; return where each row is there."""
+    order = list(dict.fromkeys((0, *rows)))
+    return stack([family.views[row] for row in order]), {r: n for n, r in enumerate(order)}
+
+
 def _fill(
     row: int,
     view: View,

@@ -8,6 +8,7 @@ import torch
 
 from lineage.domain.derivation import EvidenceKind, Relation
 from lineage.infer.chance import p_of_share
+from lineage.infer.family import alone
 from lineage.infer.gifts import dose_ends
 from lineage.infer.grain import Grain
 from lineage.infer.links import Explanation, Parent
@@ -118,9 +119,10 @@ def _dose(space: Space, child: int, found: _Swap) -> tuple[float, float]:
     gave = change.clamp(-found.step, found.step)
     family, place = space.family, space.place[space.shared(child, found.base, found.other)]
     above, below = (sum_by(g * change, place, len(family.slots)) for g in (gave, change))
-    seen, _ = along(family, child, found.base, found.other)
+    few, at = alone(family, (found.base, found.other, child))
+    seen, _ = along(few, at[child], at[found.base], at[found.other])
     parts = torch.where(seen.isnan(), above / below, seen)
-    means, widths = by_energy(parts[None], energies(family, [found.other], found.base))
+    means, widths = by_energy(parts[None], energies(few, [at[found.other]], at[found.base]))
     return float(means[0]), float(widths[0])
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lineage.infer.family import stack
+from lineage.infer.family import alone
 from lineage.infer.gifts import given
 from lineage.infer.mass import along, by_energy, energies
 from lineage.infer.mixture import Mixture
@@ -27,7 +27,7 @@ BLOCK = 64
 """Neighbours that are taken as one draw: rows of embeddings move whole."""
 
 
-def at_all_probed(state: State) -> State:
+def _at_all_probed(state: State) -> State:
     """Return a fit as it looks at all that the probes of its models hold, where that is more."""
     scene = state.scene
     whole = _all_probed(scene.space, scene.child, scene.base, state.rows)
@@ -41,28 +41,39 @@ def _all_probed(
     space: Space, child: int, base: int, rows: Sequence[int]
 ) -> tuple[Scene, tuple[int, ...]] | None:
     """Return a scene of a child, its base and sources alone, and the sources' rows there."""
-    family = space.family
-    order = list(dict.fromkeys((0, base, *rows, child)))
-    few = stack([family.views[row] for row in order])
+    few, at = alone(space.family, (base, *rows, child))
     room = NUMBERS // (len(few.slots) << len(rows))
-    thick = make_space(few, most=max(SEARCH_VALUES, room))
-    scene = make_scene(thick, order.index(child), order.index(base))
-    return None if scene is None else (scene, tuple(order.index(row) for row in rows))
+    scene = make_scene(make_space(few, most=max(SEARCH_VALUES, room)), at[child], at[base])
+    return None if scene is None else (scene, tuple(at[row] for row in rows))
+
+
+def rough_doses(state: State) -> tuple[list[float], list[float]]:
+    """Return each source's dose as the positions of a fit tell it, and the share that survived.
+
+    Each position counts by how many it stands for.
+    """
+    deltas, ranks = changes_of(state.scene, state.rows, state.mixture.rule)
+    gave, kept = given(state.scene, deltas, ranks, state.mixture)
+    own = deltas[0] * state.scene.worth
+    doses = (gave * own).sum(1) / (deltas[0] * own).sum(1).clamp(min=1e-30)
+    return doses.tolist(), kept.tolist()
 
 
 def doses_of(state: State) -> tuple[list[tuple[float, float]], list[float]]:
     """Return each source's dose, the coefficient of its change in what it gave, and half width.
 
-    And the share of each source's change, by size, that survived. Each tensor counts by the energy
-    of the source's change in it. The interval is a jackknife over tensors, and what is not probed.
+    And the share of each source's change, by size, that survived. All that the probes hold is
+    looked at; each tensor counts by the energy of the source's change in it. The interval is a
+    jackknife over tensors, and what is not probed.
     """
-    scene, mixture = state.scene, state.mixture
-    deltas, ranks = changes_of(scene, state.rows, mixture.rule)
-    gave, kept = given(scene, deltas, ranks, mixture)
-    own = deltas[0].double()
+    state = _at_all_probed(state)
+    scene, family = state.scene, state.scene.space.family
+    deltas, ranks = changes_of(scene, state.rows, state.mixture.rule)
+    gave, kept = given(scene, deltas, ranks, state.mixture)
+    whole = energies(family, state.rows, scene.base)
     out = []
     for number, row in enumerate(state.rows):
-        seen = _Seen.of(scene, row, own[number])
+        seen = _Seen.of(scene, row, deltas[0, number].double(), whole[number])
         part = gave[number].double()
         mean, width = by_energy(seen.share(part)[None], seen.energy[None])
         shift, spare = seen.luck(part)
@@ -108,19 +119,17 @@ class _Seen:
     noise: torch.Tensor
 
     @classmethod
-    def of(cls, scene: Scene, row: int, own: torch.Tensor) -> "_Seen":
-        """Look at the change `own` (P) of a row."""
-        family, below = scene.space.family, scene.by_tensor(own.square() * scene.worth)
+    def of(cls, scene: Scene, row: int, own: torch.Tensor, whole: torch.Tensor) -> "_Seen":
+        """Look at the change `own` (P) of a row; its energies, if not cast, are `whole` (tensors)."""
+        family, below = scene.space.family, scene.by_tensor(own.square())
         value, noise = along(family, scene.child, scene.base, row)
         alike = len({family.views[r].grain for r in (scene.child, scene.base, row)}) == 1
-        energy = below * scene.sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
-        if alike:
-            energy = energies(family, [row], scene.base)[0] * (below > 0)
-        return cls(scene, own, below, energy, value, noise)
+        probed = below * scene.sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
+        return cls(scene, own, below, whole * (below > 0) if alike else probed, value, noise)
 
     def share(self, part: torch.Tensor) -> torch.Tensor:
         """Return (tensors): the coefficient of the change in a part (P) of the child's."""
-        return self.scene.by_tensor(part * self.own * self.scene.worth) / self.below
+        return self.scene.by_tensor(part * self.own) / self.below
 
     def luck(self, gave: torch.Tensor) -> tuple[float, float]:
         """Return what to add to the mean share of `gave` for what was probed by luck.
@@ -153,5 +162,5 @@ class _Seen:
         counts = torch.bincount(place, minlength=tensors)
         within = torch.arange(len(place)) - (counts.cumsum(0) - counts)[place]
         blocks = int(within.max()) // BLOCK + 1
-        rest = self.own * (part - mean * self.own) * self.scene.worth
+        rest = self.own * (part - mean * self.own)
         return sum_by(rest, place * blocks + within // BLOCK, tensors * blocks).view(tensors, -1)
