@@ -120,7 +120,7 @@ class _Seen:
 
     @classmethod
     def of(cls, scene: Scene, row: int, own: torch.Tensor, whole: torch.Tensor) -> "_Seen":
-        """Look at the change `own` (P) of a row; its energies, if not cast, are `whole` (tensors)."""
+        """Look at a row's change `own` (P); its energies, if not cast, are `whole` (tensors)."""
         family, below = scene.space.family, scene.by_tensor(own.square())
         value, noise = along(family, scene.child, scene.base, row)
         alike = len({family.views[r].grain for r in (scene.child, scene.base, row)}) == 1
