@@ -20,7 +20,7 @@ def mass(family: Family) -> torch.Tensor:
     for number, slot in enumerate(family.slots):
         out[number] = slot.whole / max(slot.size, 1)
         if slot.whole > slot.size:
-            seen, probed = _energies(family, number)
+            seen, probed = _seen_and_probed(family, number)
             if seen > 0 and probed > 0:
                 out[number] = seen / probed
     return out
@@ -99,7 +99,7 @@ def by_energy(parts: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor,
     return means[:, 0], widths
 
 
-def _energies(family: Family, number: int) -> tuple[float, float]:
+def _seen_and_probed(family: Family, number: int) -> tuple[float, float]:
     """Return the energy of all models' changes from the first, in sketches and in probes."""
     slot = family.slots[number]
     where = slice(slot.start, slot.stop)
