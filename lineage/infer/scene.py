@@ -96,7 +96,7 @@ class Scene:
         """Return (..., P): the bin of each size's rank within its tensor, all bins as heavy."""
         flat = sizes.reshape(-1, sizes.shape[-1]).double()
         top = flat.amax(1, keepdim=True).clamp(min=1e-30) * 1.0001
-        order = (self.place + flat / top).argsort(1)
+        order = (self.place + flat / top).argsort(dim=1, stable=True)
         heavy = torch.empty_like(flat).scatter_(1, order, self.worth[order].double().cumsum(1))
         whole = self.by_tensor(self.worth)
         before = (whole.cumsum(0) - whole)[self.place]
