@@ -51,7 +51,7 @@ def _nearest(joint: State, rows: Sequence[int]) -> list[int]:
     if not rows:
         return []
     scene, made = joint.scene, joint.mixture.nearest[0]
-    even = scene.worth.sqrt() / (scene.rms + scene.ulp) * scene.moved
+    even = scene.even * scene.moved
     deltas = scene.deltas(rows)
     towards = (deltas - made) * (deltas * made > 0) * even
     along = towards @ ((scene.change - made) * even) / towards.norm(dim=1).clamp(min=1e-12)

@@ -72,6 +72,11 @@ class Scene:
         return float((self.worth * self.moved).sum() / self.worth.sum())
 
     @property
+    def even(self) -> torch.Tensor:
+        """Return (P): what positions are multiplied by, so that all tensors count alike."""
+        return self.worth.sqrt() / (self.rms + self.ulp)
+
+    @property
     def sizes(self) -> torch.Tensor:
         """Return (tensors): how many values each has, float64."""
         slots = self.space.family.slots

@@ -367,9 +367,9 @@ def make_search(space: Space, child: int, base: int, rows: Sequence[int]) -> Sea
     wide = make_scene(space, child, base, SEEN)
     found = chain(wide, wide.deltas(others), others, MOST) if wide else []
     deltas = scene.deltas(others)
-    even = scene.worth.sqrt() / (scene.rms + scene.ulp)
     ranks = scene.ranks(deltas.abs(), RANKS)
-    return Search(scene, others, deltas, ranks, even, {r: n for n, r in enumerate(others)}, found)
+    place = {row: n for n, row in enumerate(others)}
+    return Search(scene, others, deltas, ranks, scene.even, place, found)
 
 
 def _grown(sets: torch.Tensor, count: int) -> torch.Tensor:

@@ -114,8 +114,7 @@ def first_scales(scene: Scene, deltas: torch.Tensor, rule: Rule) -> list[Start]:
 
 def least_squares(scene: Scene, deltas: torch.Tensor) -> torch.Tensor:
     """Return (B, k): one coefficient for each source, as if all survived and were summed."""
-    even = scene.worth.sqrt() / (scene.rms + scene.ulp)
-    design, target = deltas * even, scene.change * even
+    design, target = deltas * scene.even, scene.change * scene.even
     gram = torch.matmul(design, design.transpose(-1, -2)).double()
     gram = gram + torch.diag_embed(1e-6 * gram.diagonal(dim1=-2, dim2=-1) + 1e-30)
     right = torch.matmul(design, target).double()
