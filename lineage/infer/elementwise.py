@@ -7,10 +7,10 @@ the few best are then fitted finely, by every rule of combination.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lineage.infer.faint import with_faint
-from lineage.infer.gifts import seen_on, share_by_chance
+from lineage.infer.gifts import seen_on
 from lineage.infer.grain import Grain
 from lineage.infer.mixture import RULES, Mixture, Rule
 from lineage.infer.scene import DROPPED, Scene, base_between, likely_bases, make_scene
@@ -33,7 +33,7 @@ from lineage.infer.survivors import (
     ranks_of,
     resume,
 )
-from lineage.infer.valuedoses import doses_of, rough_doses
+from lineage.infer.valuedoses import rough_doses
 
 FITTED = 4000
 """Changed positions that fine fits look at."""
@@ -68,30 +68,8 @@ NOTHING, SOME = 0.001, 0.02
 """Shares of the changed values left unexplained that count as none, and as some."""
 
 
-@dataclass(slots=True)
-class Elementwise:
-    """A base and sources that reproduce a child value by value.
-
-    `share` of the changed positions are explained, `chance` of them with the sources' changes
-    shifted by one place; `likelihood` is in nats per position, less the cost of sources. `doses`
-    are the coefficients of the sources' own changes in what they gave, with half widths of 95 %
-    intervals; `kept` the share of each source's change, by size, that survived.
-    """
-
-    base: int
-    rows: tuple[int, ...]
-    mixture: Mixture
-    share: float
-    chance: float
-    changed: float
-    values: int
-    likelihood: float
-    doses: list[tuple[float, float]]
-    kept: list[float]
-
-
-def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwise]:
-    """Return the explanations of a child by value-wise methods, the best first."""
+def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[State]:
+    """Return the bases and sources that reproduce a child value by value, the best first."""
     tried = [make_search(space, child, base, rows) for base in likely_bases(space, child, rows)]
     seen = [(search, search.peaked()) for search in tried if search is not None]
     seen.sort(key=lambda pair: -max((s.score for s in pair[1]), default=-math.inf))
@@ -116,7 +94,7 @@ def elementwise(space: Space, child: int, rows: Sequence[int]) -> list[Elementwi
 
 def _finished(
     reached: Sequence[State], searches: Sequence[Search], rows: Sequence[int]
-) -> list[Elementwise]:
+) -> list[State]:
     """Fit the best states finely: what was reached from each base, and what comes near those."""
     top = max(s.score for s in reached)
     near = [f for s in searches for f in s.finalists() if f.score > top - NEARLY]
@@ -127,35 +105,35 @@ def _finished(
     return _fitted(ranked, rows, MISSED) or _fitted(few, rows, MISSED_BY_FEW)
 
 
-def _fitted(states: Sequence[State], rows: Sequence[int], most_missed: float) -> list[Elementwise]:
+def _fitted(states: Sequence[State], rows: Sequence[int], most_missed: float) -> list[State]:
     """Fit states finely and return those that explain the child, the best first."""
-    good: dict[tuple[int, tuple[int, ...]], Elementwise] = {}
+    good: dict[tuple[int, tuple[int, ...]], State] = {}
     rules: Sequence[Rule] = RULES
     for state in states:
         tried = tuple(dict.fromkeys((*rules, state.mixture.rule)))
         found = _finish(state, rows, tried, most_missed)
-        if found is not None and not _trained(state.scene, found):
+        if found is not None and not _trained(found):
             good[found.base, found.rows] = found
             rules = tuple(dict.fromkeys((found.mixture.rule, state.mixture.rule)))
     return best_first(list(good.values()))
 
 
-def best_first(found: Sequence[Elementwise]) -> list[Elementwise]:
+def best_first(found: Sequence[State]) -> list[State]:
     """Sort explanations of a child by likelihood, but those that leave nothing before others.
 
     A base's values are there to the last bit, a source's but for rounding, so that the likelihood
     of a float32 merge favours a heavy source as its base. What reproduces all with no more sources
     is right then.
     """
-    whole = min((len(e.rows) for e in found if 1 - e.share <= NOTHING), default=math.inf)
+    whole = min((len(s.rows) for s in found if s.missed <= NOTHING), default=math.inf)
 
-    def rank(e: Elementwise) -> tuple[bool, float]:
-        return 1 - e.share >= SOME and len(e.rows) >= whole, -e.likelihood
+    def rank(s: State) -> tuple[bool, float]:
+        return s.missed >= SOME and len(s.rows) >= whole, -s.score
 
     return sorted(found, key=rank)
 
 
-def _trained(scene: Scene, found: Elementwise) -> bool:
+def _trained(found: State) -> bool:
     """Tell whether a merge with one source rather is that source, a part of which was trained.
 
     What takes some values of its source as they are has the base's for the others. Trained biases
@@ -163,12 +141,13 @@ def _trained(scene: Scene, found: Elementwise) -> bool:
     """
     if len(found.rows) != 1 or abs(float(found.mixture.scale.median()) - 1) > AS_IT_IS:
         return False
-    return base_between(scene.space, scene.child, found.base, found.rows[0]) < DROPPED
+    scene = found.scene
+    return base_between(scene.space, scene.child, scene.base, found.rows[0]) < DROPPED
 
 
 def _finish(
     state: State, rows: Sequence[int], rules: Sequence[Rule], most_missed: float
-) -> Elementwise | None:
+) -> State | None:
     """Fit a state finely by some rules; None where that does not explain the child.
 
     Sources among `rows` that a search cannot see are taken in; those that bring little are left out
@@ -192,7 +171,7 @@ def _finish(
     whole = make_scene(space, child, base)
     if whole is not None:
         best = _on(replace(whole, inputs=best.scene.inputs, step=best.scene.step), best)
-    return _described(best) if best.missed <= ELSEWHERE else None
+    return best if best.missed <= ELSEWHERE else None
 
 
 def _steps(scene: Scene) -> list[Scene]:
@@ -269,21 +248,3 @@ def _on(scene: Scene, state: State) -> State:
     """Return a fit as it looks at more positions."""
     deltas, ranks = changes_of(scene, state.rows, state.mixture.rule)
     return State(scene, state.rows, seen_on(scene, deltas, ranks, state.mixture))
-
-
-def _described(state: State) -> Elementwise:
-    scene, mixture = state.scene, state.mixture
-    deltas, ranks = changes_of(scene, state.rows, mixture.rule)
-    doses, kept = doses_of(state)
-    return Elementwise(
-        base=scene.base,
-        rows=state.rows,
-        mixture=mixture,
-        share=1 - state.missed,
-        chance=share_by_chance(scene, deltas, ranks, mixture),
-        changed=scene.changed,
-        values=int(scene.moved.sum()),
-        likelihood=state.score,
-        doses=doses,
-        kept=kept,
-    )

@@ -67,6 +67,11 @@ class Family:
                 found.append(index)
         return found
 
+    @property
+    def sizes(self) -> torch.Tensor:
+        """Return (slots), float64: how many values each tensor has."""
+        return torch.tensor([slot.whole for slot in self.slots], dtype=torch.float64)
+
     def rows_of(self, names: Iterable[str]) -> list[int]:
         """Return the rows of those revisions that are of the family."""
         return [self.rows[name] for name in names if name in self.rows]

@@ -7,14 +7,16 @@ from pydantic import JsonValue
 
 from lineage.domain.derivation import Alternative, EvidenceKind, Relation
 from lineage.infer.chance import p_of_share
-from lineage.infer.elementwise import Elementwise
 from lineage.infer.family import Family
-from lineage.infer.gifts import dose_ends
+from lineage.infer.gifts import dose_ends, share_by_chance
 from lineage.infer.inside import Held
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.merges import EXACT
 from lineage.infer.replay import NUSLERP, ROWS, RUNNING, SLERP, STEPS, STOCK, Replay
+from lineage.infer.sourcesearch import State
+from lineage.infer.survivors import changes_of
 from lineage.infer.twins import time_note
+from lineage.infer.valuedoses import doses_of
 from lineage.infer.valuewise import elementwise_method
 
 CURVED = 0.8
@@ -68,8 +70,7 @@ def sum_link(family: Family, child: int, outcomes: Sequence[Replay]) -> Explanat
 
 def overall_weights(family: Family, outcome: Replay) -> torch.Tensor:
     """Return one weight per parent: the mean over tensors by their numbers of values."""
-    sizes = torch.tensor([s.whole for s in family.slots], dtype=torch.float64)
-    return (outcome.weights * sizes[:, None]).sum(0) / sizes.sum()
+    return (outcome.weights * family.sizes[:, None]).sum(0) / family.sizes.sum()
 
 
 def sum_method(outcome: Replay, weights: torch.Tensor) -> tuple[str, dict[str, JsonValue]]:
@@ -108,31 +109,37 @@ def _alternative(family: Family, outcome: Replay) -> Alternative:
     )
 
 
-def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]) -> Explanation:
-    """Explain a child as a merge that chose per value; other explanations become alternatives."""
+def elementwise_link(family: Family, child: int, outcomes: Sequence[State]) -> Explanation:
+    """Explain a child as a merge that chose per value; other explanations become alternatives.
+
+    What each source gave is looked up for the best alone.
+    """
     best = outcomes[0]
-    method, parameters, weights = elementwise_method(best)
+    scene, share = best.scene, 1 - best.missed
+    doses, kept = doses_of(best)
+    method, parameters, weights = elementwise_method(best, kept)
     parents = [Parent(family.views[best.base].id)]
     parents += [
         Parent(family.views[row].id, round(w, 4)) for row, w in zip(best.rows, weights, strict=True)
     ]
+    by_chance, values = _by_chance(best), int(scene.moved.sum())
+    ends = [dose_ends(value, width, share) for value, width in doses]
     detail: dict[str, JsonValue] = {
-        "reproduced": round(best.share, 4),
-        "by_chance": round(best.chance, 4),
-        "changed": round(best.changed, 4),
-        "values": best.values,
-        "nats": round(best.likelihood, 4),
+        "reproduced": round(share, 4),
+        "by_chance": round(by_chance, 4),
+        "changed": round(scene.changed, 4),
+        "values": values,
+        "nats": round(best.score, 4),
         "time": time_note(family.views[best.base], family.views[child]),
-        "doses": _doses(family, best),
+        "doses": {family.views[row].id: e for row, e in zip(best.rows, ends, strict=True)},
     }
-    near = [o for o in outcomes[1:6] if o.likelihood > best.likelihood - TIED]
     return Explanation(
         child=family.views[child].id,
         relation=Relation.MERGE,
         parents=parents,
         kind=EvidenceKind.REPLAY,
-        score=best.share,
-        p_value=p_of_share(best.share, best.values, max(best.chance, 0.01)),
+        score=share,
+        p_value=p_of_share(share, values, max(by_chance, 0.01)),
         method=method,
         where=", ".join(p.id for p in parents),
         detail=detail,
@@ -141,20 +148,19 @@ def elementwise_link(family: Family, child: int, outcomes: Sequence[Elementwise]
         alternatives=[
             Alternative(
                 parents=tuple(family.views[r].id for r in (o.base, *o.rows)),
-                score=round(o.share, 4),
+                score=round(1 - o.missed, 4),
             )
-            for o in near
+            for o in outcomes[1:6]
+            if o.score > best.score - TIED
         ],
         dtype=family.views[child].dtype,
     )
 
 
-def _doses(family: Family, found: Elementwise) -> dict[str, JsonValue]:
-    """Return each source's dose and its bounds, by id."""
-    return {
-        family.views[row].id: dose_ends(value, width, found.share)
-        for row, (value, width) in zip(found.rows, found.doses, strict=True)
-    }
+def _by_chance(found: State) -> float:
+    """Return the share of a child that its sources' changes explain, shifted by one place."""
+    deltas, ranks = changes_of(found.scene, found.rows, found.mixture.rule)
+    return share_by_chance(found.scene, deltas, ranks, found.mixture)
 
 
 def held_link(family: Family, child: int, held: Held) -> Explanation:

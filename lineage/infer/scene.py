@@ -76,12 +76,6 @@ class Scene:
         """Return (P): what positions are multiplied by, so that all tensors count alike."""
         return self.worth.sqrt() / (self.rms + self.ulp)
 
-    @property
-    def sizes(self) -> torch.Tensor:
-        """Return (tensors): how many values each has, float64."""
-        slots = self.space.family.slots
-        return torch.tensor([slot.whole for slot in slots], dtype=torch.float64)
-
     def errors(self, width: float, slack: float) -> torch.Tensor:
         """Return the variance of a predicted change: of rounding, `slack` of it, and `width`."""
         rounding = (_EVEN_ERROR * self.ulp).square()

@@ -67,6 +67,11 @@ class State:
     mixture: Mixture
 
     @property
+    def base(self) -> int:
+        """Return the row that the sources were merged into."""
+        return self.scene.base
+
+    @property
     def missed(self) -> float:
         """Return the share of changed positions left to the background."""
         return float(self.mixture.missed[0])

@@ -124,7 +124,7 @@ class _Seen:
         family, below = scene.space.family, scene.by_tensor(own.square())
         value, noise = along(family, scene.child, scene.base, row)
         alike = len({family.views[r].grain for r in (scene.child, scene.base, row)}) == 1
-        probed = below * scene.sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
+        probed = below * family.sizes / scene.by_tensor(scene.worth).clamp(min=1e-9)
         return cls(scene, own, below, whole * (below > 0) if alike else probed, value, noise)
 
     def share(self, part: torch.Tensor) -> torch.Tensor:
@@ -153,7 +153,9 @@ class _Seen:
 
     def _unseen(self) -> torch.Tensor:
         """Return (tensors): the share of values that is not at the scene's positions."""
-        return (1 - self.scene.by_tensor(self.scene.worth) / self.scene.sizes).clamp(min=0)
+        return (1 - self.scene.by_tensor(self.scene.worth) / self.scene.space.family.sizes).clamp(
+            min=0
+        )
 
     def _blocks(self, part: torch.Tensor) -> torch.Tensor:
         """Return (tensors, blocks): what neighbours add to the share of a part beyond its mean."""

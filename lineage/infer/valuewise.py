@@ -1,23 +1,25 @@
 """The name and parameters of a merge that chose per value, from what survived of its sources."""
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import JsonValue
 
-from lineage.infer.elementwise import Elementwise
 from lineage.infer.mixture import ELECTED_SUM, JOINT_MEAN, MEAN, SCALED_MEAN, SUM
+from lineage.infer.sourcesearch import State
 from lineage.infer.survival import BY_CHANCE, WHOLE, survival_shape
 
 ONE = 0.02
 
 
 def elementwise_method(
-    found: Elementwise,
+    found: State, kept: Sequence[float]
 ) -> tuple[str, dict[str, JsonValue], list[float]]:
     """Name a value-wise method and return its parameters and the sources' weights.
 
     How survivors are combined and whether they are the large changes (trimming), random ones
     (dropping) or in between (DELLA) tells the method. Where dropped changes are made up for by
-    rescaling, weights are scales times the share kept.
+    rescaling, weights are scales times the share `kept` of each source's changes, by size.
     """
     mixture, rule = found.mixture, found.mixture.rule
     scales = [float(s) for s in mixture.scale[0].median(1).values]
@@ -37,7 +39,7 @@ def elementwise_method(
         return _mean_method(found, shape, scales), named, [float(w) for w in weights]
     rescaled = shape in BY_CHANCE
     if rescaled:
-        scales = [s * k for s, k in zip(scales, found.kept, strict=True)]
+        scales = [s * k for s, k in zip(scales, kept, strict=True)]
     method = {
         (SUM, "random"): "dare_linear",
         (SUM, "ranked"): "della_linear",
@@ -49,7 +51,7 @@ def elementwise_method(
     return method, named, scales
 
 
-def _each(found: Elementwise) -> list[torch.Tensor]:
+def _each(found: State) -> list[torch.Tensor]:
     """Return the survival of each source, by rank: one for all where all survive or none."""
     curves = found.mixture.survival[0]
     return [curves[min(n, len(curves) - 1)] for n in range(len(found.rows))]
@@ -67,7 +69,7 @@ def density(survival: torch.Tensor, shape: str) -> float:
     return float((falling.sum() + survival[-1]) / len(survival))
 
 
-def _mean_method(found: Elementwise, shape: str, scales: list[float]) -> str:
+def _mean_method(found: State, shape: str, scales: list[float]) -> str:
     rule = found.mixture.rule
     if rule == JOINT_MEAN:
         return "sce" if len(found.rows) > 1 else "arcee_fusion"

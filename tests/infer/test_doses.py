@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from lineage.domain.derivation import Derivation
-from lineage.infer.elementwise import Elementwise, best_first
+from lineage.infer.elementwise import best_first
 from lineage.infer.family import stack
 from lineage.infer.mass import by_energy, energies
 from lineage.infer.mixture import MEAN, Mixture
 from lineage.infer.scan import scan
+from lineage.infer.scene import make_scene
 from lineage.infer.shares import let_through, shares_of
+from lineage.infer.sourcesearch import State
+from lineage.infer.space import make_space
 from lineage.infer.views import open_view
 from tests.infer.families import model_print, subject
 from tests.infer.litter import Model, combine, make_base, tune
@@ -55,10 +58,14 @@ def test_a_mean_by_energy_follows_the_heavy_tensors() -> None:
     assert float(by_energy(torch.ones(1, 3), torch.ones(1, 3))[1][0]) == 0
 
 
-def explained(base: int, rows: tuple[int, ...], missed: float, nats: float) -> Elementwise:
+def explained(base: int, rows: tuple[int, ...], missed: float, nats: float) -> State:
+    models = [make_base(38, layers=1), *(tune(make_base(38, layers=1), n) for n in range(5))]
+    views = [open_view(subject(f"org/{n}", model_print(m), n + 1)) for n, m in enumerate(models)]
+    scene = make_scene(make_space(stack(views)), child=5, base=base)
+    assert scene is not None
     none = torch.zeros(1)
-    mixture = Mixture(MEAN, none, none, none, none, none, none, none, none)
-    return Elementwise(base, rows, mixture, 1 - missed, 0.05, 0.7, 9000, nats, [], [])
+    left, likely = torch.tensor([missed]), torch.tensor([nats])
+    return State(scene, rows, Mixture(MEAN, none, none, none, none, likely, left, none, none))
 
 
 def test_what_reproduces_all_with_fewer_sources_comes_first() -> None:
