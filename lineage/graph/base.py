@@ -13,7 +13,7 @@ from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent, Status
 from lineage.domain.errors import StoreError
 from lineage.domain.revision import Revision
-from lineage.graph import writing
+from lineage.graph import recording, writing
 from lineage.graph.codec import made, micros, tensor_key
 from lineage.graph.store import Below, Brief, Counts, DeclaredEdge, Link, Node, Record, RepoState
 from lineage.graph.tables import Transaction
@@ -70,15 +70,19 @@ class BaseStore(ABC):
 
     def put_record(self, record: Record) -> None:
         """Write one revision with its artifacts, claims, state and alias."""
-        self._write(lambda tx: writing.put_record(tx, record))
+        self._write(lambda tx: recording.put_records(tx, [record]))
+
+    def put_records(self, records: Iterable[Record]) -> int:
+        """Write many revisions with all that was read of them; return how many."""
+        return self._batches(records, self.batch, recording.put_records)
 
     def put_revisions(self, revisions: Iterable[Revision]) -> int:
         """Write many revisions without claims; return how many."""
-        return self._batches(revisions, self.batch, writing.put_revisions)
+        return self._batches(revisions, self.batch, recording.put_revisions)
 
     def put_tensors(self, held: Iterable[tuple[str, Collection[str]]]) -> None:
         """Add digests of tensors that revisions hold."""
-        self._batches(held, self.batch, writing.put_tensors)
+        self._batches(held, self.batch, recording.put_tensors)
 
     def put_state(self, state: RepoState) -> None:
         """Write how far the crawl got with a repo."""

@@ -105,8 +105,8 @@ class Store(Protocol):
     """Keeps revisions, edges with evidence, claims, advisories and the crawl's progress.
 
     Every write is idempotent and safe to repeat after a crash. Writes of one thing are atomic;
-    writes of many (`put_revisions`, `put_derivations`, `import_edges`) commit in batches, each
-    atomic. Reads see what was committed. A store may be used from several threads.
+    writes of many (`put_records`, `put_revisions`, `put_derivations`, `import_edges`) commit in
+    batches, each atomic. Reads see what was committed. A store may be used from several threads.
 
     Names: an id of an old name means the present one where the old name has no such node. A repo
     has a mention, a node without commit, only while none of its revisions is known; a revision is
@@ -137,6 +137,10 @@ class Store(Protocol):
         all that the store had under the old name gets the new one. A record without commit only
         updates the mention, or the state alone where a revision is known.
         """
+        ...
+
+    def put_records(self, records: Iterable[Record]) -> int:
+        """Write many records, as `put_record` does in their order; return how many."""
         ...
 
     def put_revisions(self, revisions: Iterable[Revision]) -> int:

@@ -72,8 +72,8 @@ class Transaction(Protocol):
         """
         ...
 
-    def rename(self, old: str, new: str) -> None:
-        """Give a node a new, free id; edges, claims and digests stay with it."""
+    def rename(self, ids: Mapping[str, str]) -> None:
+        """Give nodes new, free ids, old -> new; edges, claims and digests stay with them."""
         ...
 
     def drop(self, ids: Collection[str]) -> None:
@@ -114,8 +114,8 @@ class Transaction(Protocol):
         """Return the claims of those `children` that have any, as written."""
         ...
 
-    def save_claims(self, child: str, claims: Sequence[Claim]) -> None:
-        """Replace the claims of an existing node."""
+    def save_claims(self, said: Mapping[str, Sequence[Claim]]) -> None:
+        """Replace the claims of existing nodes, by child."""
         ...
 
     def claimants(self, names: Collection[str]) -> list[Claimant]:
@@ -126,8 +126,8 @@ class Transaction(Protocol):
         """Return old -> present id of those of `names`, or of all, that have one."""
         ...
 
-    def names_of(self, repo: str) -> list[str]:
-        """Return the old ids of `repo`."""
+    def names_of(self, repos: Collection[str]) -> dict[str, list[str]]:
+        """Return the old ids of those of `repos` that have any, sorted."""
         ...
 
     def save_alias(self, old: str, new: str) -> None:

@@ -135,16 +135,18 @@ def _is_revision_id(text: str) -> bool:
 
 
 def _import_models(store: Store, lines: Iterable[str], tally: _Tally) -> ImportReport:
-    revisions = claims = 0
-    for line in lines:
-        if line.strip():
-            found = _model(line, tally)
+    claims = 0
+
+    def records() -> Iterator[Record]:
+        nonlocal claims
+        for line in lines:
+            found = _model(line, tally) if line.strip() else None
             if found is not None:
-                revision, said = found
-                store.put_record(seen_now(Record(revision, said)))
-                revisions += 1
-                claims += len(said)
-        tally.line()
+                claims += len(found[1])
+                yield seen_now(Record(*found))
+            tally.line()
+
+    revisions = store.put_records(records())
     return tally.report(revisions=revisions, claims=claims)
 
 

@@ -23,6 +23,7 @@ _BATCH = 1_000
 _HALF = re.compile(r"[0-9a-f]{32}")
 _DERIVED = ("id", "status", "confidence", "p_value")  # written for readers, known from the rest
 M = TypeVar("M", bound=Model)
+T = TypeVar("T")
 
 
 def restore(store: Store, path: Path, data: BinaryIO, on_event: OnEvent) -> ImportReport:
@@ -53,16 +54,12 @@ class _Restore:
 
     def run(self) -> ImportReport:
         claims = revisions = edges = 0
-        aliases = self._aliases()
-        for item in self._items("revisions.item"):
-            record = self._record(item, aliases)
-            if record is not None:
-                if record.claims or record.alias:
-                    self._store.put_record(record)
-                else:
-                    self._store.put_revisions([record.revision])
-                revisions += 1
-                claims += len(record.claims)
+        for records in _batched(self._records(), _BATCH):
+            said = [r for r in records if r.claims or r.alias]
+            self._store.put_records(said)
+            self._store.put_revisions(r.revision for r in records if not (r.claims or r.alias))
+            revisions += len(records)
+            claims += sum(len(r.claims) for r in said)
         for batch in _batched(self._models("edges.item", Derivation), _BATCH):
             self._store.put_derivations([*batch, *possible_edges(batch)])
             edges += len(batch)
@@ -94,6 +91,13 @@ class _Restore:
             made = self._validated(kind.model_validate, plain, f"{prefix} {number}")
             if made is not None:
                 yield made
+
+    def _records(self) -> Iterator[Record]:
+        aliases = self._aliases()
+        for item in self._items("revisions.item"):
+            record = self._record(item, aliases)
+            if record is not None:
+                yield record
 
     def _record(self, item: dict[str, Any], aliases: Mapping[str, str]) -> Record | None:
         name = str(item.get("id"))
@@ -165,7 +169,7 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name not in _DERIVED}
 
 
-def _batched(items: Iterable[M], size: int) -> Iterator[list[M]]:
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

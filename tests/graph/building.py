@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from lineage.domain.claim import Claim, ClaimSource
 from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relation
 from lineage.domain.revision import Revision, State
-from lineage.graph.store import DeclaredEdge, Record, RepoState
+from lineage.graph.store import DeclaredEdge, Record, RepoState, Store
 
 T0 = datetime(2024, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
 
@@ -72,3 +72,14 @@ def measured(parent: str, child: str, score: float = 0.9, **fields: object) -> D
 def declared(parent: str, child: str, where: str = "README.md") -> Derivation:
     evidence = Evidence(kind=EvidenceKind.CARD, where=where)
     return Derivation(parent=parent, child=child, evidence=(evidence,))
+
+
+def everything(store: Store) -> dict[str, object]:
+    """All that a store holds, to compare."""
+    return {
+        "revisions": list(store.all_revisions()), "edges": list(store.all_derivations()),
+        "claims": list(store.all_claims()), "events": list(store.all_events()),
+        "states": store.states(), "aliases": store.aliases(),
+        "tensors": list(store.all_tensors()), "unindexed": store.unindexed(9),
+        "advisories": store.advisories(), "counts": store.counts(),
+    }  # fmt: skip

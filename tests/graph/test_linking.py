@@ -1,6 +1,8 @@
 """Where claims land, in both stores: mentions, renames, several revisions, replaced records."""
 
+import random
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +11,10 @@ from lineage.domain.derivation import Derivation, Evidence, EvidenceKind, Relati
 from lineage.domain.ids import parse_ref
 from lineage.domain.revision import Artifact, Revision, State
 from lineage.graph.refs import resolve
+from lineage.graph.sqlite import SqliteStore
 from lineage.graph.store import DeclaredEdge, Record, RepoState, Store
 from lineage.graph.traverse import descendants
-from tests.graph.building import claim, day, edges, record, rev, sha
+from tests.graph.building import claim, day, edges, everything, record, rev, sha
 
 
 def edge_list(store: Store) -> list[tuple[str, str]]:
@@ -104,6 +107,33 @@ def _in_family(one: Record, owner: str) -> Record:
         c.model_copy(update={"repo": str(c.repo).replace("o/", f"{owner}/")}) for c in one.claims
     )
     return Record(one.revision.model_copy(update={"repo": name}), claims)
+
+
+def history(owner: str, chance: random.Random) -> list[Record]:
+    """What a crawl might write of few repos: new commits, renamings, mentions, changed claims."""
+    repos = [f"{owner}/{letter}" for letter in "abcd"]
+    found = []
+    for _ in range(12):
+        repo, commit = chance.choice(repos), chance.choice(["e", "f", None])
+        named = chance.sample([*repos, f"{owner}/unread"], chance.randrange(3))
+        said = [claim(n, commit=chance.choice([None, sha("e"), "main"])) for n in named]
+        old = chance.choice(repos) if chance.random() < 0.1 else None
+        at = {"e": 2, "f": 6, None: None}[commit]
+        found.append(record(repo, commit, at, *said, alias=None if old == repo else old))
+    return found
+
+
+def test_many_records_at_once_are_as_one_by_one(store: Store, tmp_path: Path) -> None:
+    chance = random.Random(4)
+    histories = [history(f"f{n}", chance) for n in range(20)]
+    records = [one for turn in zip(*histories, strict=True) for one in turn]
+    store.import_edges(edges([("f0/z", "f0/a"), ("f1/a", "f1/b"), ("f2/b", "f2/z")]), "f.csv")
+    assert store.put_records(iter(records)) == 240
+    with SqliteStore(tmp_path / "one.db") as other:
+        other.import_edges(edges([("f0/z", "f0/a"), ("f1/a", "f1/b"), ("f2/b", "f2/z")]), "f.csv")
+        for one in records:
+            other.put_record(one)
+        assert everything(store) == everything(other)
 
 
 def test_pinned_and_abbreviated_commits(store: Store) -> None:

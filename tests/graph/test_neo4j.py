@@ -21,7 +21,7 @@ from lineage.graph.sqlite import SqliteStore
 from lineage.graph.store import Store
 from lineage.graph.tables import Transaction
 from lineage.graph.traverse import descendants
-from tests.graph.building import HOSTILE, T0, declared, edges, measured, record
+from tests.graph.building import HOSTILE, T0, declared, edges, everything, measured, record
 from tests.graph.conftest import empty
 from tests.neo4j_server import Server, missing, skip_or_fail
 
@@ -193,16 +193,6 @@ def test_published_schema_is_the_one_in_use() -> None:
     statements = [line.removesuffix(";") for line in lines]
     used = [s for step in schema.MIGRATIONS for s in step if s.startswith("CREATE")]
     assert statements == used
-
-
-def everything(store: Store) -> dict[str, object]:
-    return {
-        "revisions": list(store.all_revisions()), "edges": list(store.all_derivations()),
-        "claims": list(store.all_claims()), "events": list(store.all_events()),
-        "states": store.states(), "aliases": store.aliases(),
-        "tensors": list(store.all_tensors()), "unindexed": store.unindexed(9),
-        "advisories": store.advisories(), "counts": store.counts(),
-    }  # fmt: skip
 
 
 def test_bulk_files_load_into_an_empty_server(server: Server, tmp_path: Path) -> None:

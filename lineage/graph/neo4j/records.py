@@ -1,6 +1,6 @@
 """Claims, aliases, crawl states, merges and advisories in Cypher."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import LiteralString
 
 from lineage.domain.advisory import Advisory
@@ -31,23 +31,33 @@ class Records(Summaries):
             found.setdefault(child, []).append(codec.load_claim(body))
         return found
 
-    def save_claims(self, child: str, claims: Sequence[Claim]) -> None:
-        """Replace the claims of an existing node."""
-        self.all("MATCH (:Revision {id: $child})-[:SAYS]->(c:Claim) DETACH DELETE c", child=child)
+    def save_claims(self, said: Mapping[str, Sequence[Claim]]) -> None:
+        """Replace the claims of existing nodes, by child."""
+        self.forget_claims(sorted(said))
         rows = [
             {
-                "position": position,
-                "target": claim.repo if claim.resolved else None,
-                "pin": claim.commit,
-                "body": codec.dump(claim),
+                "child": child,
+                "fields": {
+                    "position": position,
+                    "target": claim.repo if claim.resolved else None,
+                    "pin": claim.commit,
+                    "body": codec.dump(claim),
+                },
             }
+            for child, claims in sorted(said.items())
             for position, claim in enumerate(claims)
         ]
         self.many(
-            "MATCH (n:Revision {id: $child}) UNWIND $rows AS r"
-            " CREATE (n)-[:SAYS]->(c:Claim) SET c = r",
+            "UNWIND $rows AS r MATCH (n:Revision {id: r.child})"
+            " CREATE (n)-[:SAYS]->(c:Claim) SET c = r.fields",
             rows,
-            child=child,
+        )
+
+    def forget_claims(self, children: Sequence[str]) -> None:
+        """Remove all claims of nodes."""
+        self.many(
+            "UNWIND $rows AS id MATCH (:Revision {id: id})-[:SAYS]->(c:Claim) DETACH DELETE c",
+            children,
         )
 
     def claimants(self, names: Collection[str]) -> list[Claimant]:
@@ -72,10 +82,16 @@ class Records(Summaries):
             )
         return dict(rows)
 
-    def names_of(self, repo: str) -> list[str]:
-        """Return the old ids of `repo`."""
-        rows = self.all("MATCH (a:Alias {present: $repo}) RETURN a.old", repo=repo)
-        return sorted(old for (old,) in rows)
+    def names_of(self, repos: Collection[str]) -> dict[str, list[str]]:
+        """Return the old ids of those of `repos` that have any, sorted."""
+        rows = self.many(
+            "UNWIND $rows AS repo MATCH (a:Alias {present: repo}) RETURN repo, a.old",
+            sorted(repos),
+        )
+        found: dict[str, list[str]] = {}
+        for repo, old in sorted(rows):
+            found.setdefault(repo, []).append(old)
+        return found
 
     def save_alias(self, old: str, new: str) -> None:
         """Write one alias."""

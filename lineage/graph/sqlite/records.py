@@ -1,7 +1,7 @@
 """Claims, aliases, crawl states, merges and advisories in SQL."""
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lineage.domain.advisory import Advisory
@@ -47,17 +47,18 @@ class Records:
                 found[child] = [codec.load_claim(body) for (body,) in rows]
         return found
 
-    def save_claims(self, child: str, claims: Sequence[Claim]) -> None:
-        """Replace the claims of an existing node."""
-        key = self._key(child)
-        self._db.execute("DELETE FROM claim WHERE child = ?", (key,))
-        self._db.executemany(
-            "INSERT INTO claim VALUES (?, ?, ?, ?, ?)",
-            [
-                (key, i, c.repo if c.resolved else None, c.commit, codec.dump(c))
-                for i, c in enumerate(claims)
-            ],
-        )
+    def save_claims(self, said: Mapping[str, Sequence[Claim]]) -> None:
+        """Replace the claims of existing nodes, by child."""
+        for child, claims in said.items():
+            key = self._key(child)
+            self._db.execute("DELETE FROM claim WHERE child = ?", (key,))
+            self._db.executemany(
+                "INSERT INTO claim VALUES (?, ?, ?, ?, ?)",
+                [
+                    (key, i, c.repo if c.resolved else None, c.commit, codec.dump(c))
+                    for i, c in enumerate(claims)
+                ],
+            )
 
     def claimants(self, names: Collection[str]) -> list[Claimant]:
         """Return the resolved claims that name one of these repos."""
@@ -77,10 +78,11 @@ class Records:
         sql = "SELECT present FROM alias WHERE old = ?"
         return {name: row[0] for name in names for row in self._all(sql, name)}
 
-    def names_of(self, repo: str) -> list[str]:
-        """Return the old ids of `repo`."""
-        rows = self._all("SELECT old FROM alias WHERE present = ? ORDER BY old", repo)
-        return [old for (old,) in rows]
+    def names_of(self, repos: Collection[str]) -> dict[str, list[str]]:
+        """Return the old ids of those of `repos` that have any, sorted."""
+        sql = "SELECT old FROM alias WHERE present = ? ORDER BY old"
+        found = {repo: [old for (old,) in self._all(sql, repo)] for repo in repos}
+        return {repo: names for repo, names in found.items() if names}
 
     def save_alias(self, old: str, new: str) -> None:
         """Write one alias."""

@@ -1,7 +1,7 @@
 """A transaction's primitives in SQL."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from lineage.domain.claim import Claim
@@ -117,11 +117,12 @@ class SqliteTransaction(Tensors):
         self._keys |= keys
         self._missing -= keys.keys()
 
-    def rename(self, old: str, new: str) -> None:
-        """Give a node a new, free id."""
-        self._db.execute("UPDATE node SET id = ? WHERE id = ?", (new, old))
-        self._keys.pop(old, None)
-        self._missing.discard(new)
+    def rename(self, ids: Mapping[str, str]) -> None:
+        """Give nodes new, free ids."""
+        for old, new in ids.items():
+            self._db.execute("UPDATE node SET id = ? WHERE id = ?", (new, old))
+            self._keys.pop(old, None)
+            self._missing.discard(new)
 
     def drop(self, ids: Collection[str]) -> None:
         """Remove nodes that have no edges, with their claims and digests."""
