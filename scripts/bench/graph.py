@@ -24,9 +24,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from lineage.domain.advisory import Advisory, Target, TargetKind
+from lineage.domain.claim import Claim, ClaimSource
 from lineage.domain.derivation import Relation
+from lineage.domain.revision import Revision, State
 from lineage.graph.open import open_store
-from lineage.graph.store import DeclaredEdge, Store
+from lineage.graph.store import DeclaredEdge, Record, Store
 from lineage.graph.traverse import descendants
 from lineage.propagate.impact import impacts
 
@@ -34,6 +36,7 @@ ROOT = "org-0/root"
 FAMILY = 30_000
 ADVISORIES = 1_000
 OVER_BOLT = 300_000  # edges imported over Bolt before bulk files take over
+ONE_BY_ONE, RECORDS = 500, 10_000
 HEAP = "2g"
 RELATIONS = (Relation.FINETUNE, Relation.QUANTIZED, Relation.ADAPTER, Relation.MERGE)
 
@@ -125,6 +128,25 @@ def timed(store: Store, edges: int, raw: float, target: str) -> None:
     row("  of own CPU time", f"{new / busy:,.0f}")
 
 
+def recorded(store: Store) -> None:
+    """Write models with what their cards say, some one by one, then many at once."""
+    records = [
+        Record(
+            Revision(repo=f"cards/{i}", commit=f"{i:040x}", state=State.READ),
+            (Claim(source=ClaimSource.CARD, file="README.md", raw=name(i), repo=name(i)),),
+        )
+        for i in range(ONE_BY_ONE + RECORDS)
+    ]
+    started = time.perf_counter()
+    for record in records[:ONE_BY_ONE]:
+        store.put_record(record)
+    alone = ONE_BY_ONE / (time.perf_counter() - started)
+    started = time.perf_counter()
+    store.put_records(records[ONE_BY_ONE:])
+    rate = RECORDS / (time.perf_counter() - started)
+    row("records/s", f"{rate:,.0f}", "", f"{rate / alone:.1f} times those of one by one")
+
+
 def measure(store: Store, url: str, edges: int, target: str) -> None:
     """Ask for the root's descendants and propagate advisories."""
     counts = store.counts()
@@ -184,6 +206,7 @@ def on_given_server(url: str, edges: int) -> None:
     raw = raw_neo4j(url)
     store = open_store(url)
     timed(store, edges, raw, ">= 20,000")
+    recorded(store)
     measure(store, url, edges, "< 1 s")
     store.close()
 
@@ -203,6 +226,7 @@ def on_own_server(source: Store, folder: Path, edges: int) -> None:
         raw = raw_neo4j(server.url)
         with closing(open_store(server.url)) as store:
             timed(store, min(edges, OVER_BOLT), raw, ">= 20,000")
+            recorded(store)
         server.stop()
         started = time.perf_counter()
         arguments = write_bulk_files(source, folder / "files")
@@ -224,6 +248,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print("SQLite")
+        with closing(open_store(f"sqlite:///{folder}/records.db")) as store:
+            recorded(store)
         raw = raw_sqlite(folder, edges)
         url = f"sqlite:///{folder}/graph.db"
         with closing(open_store(url)) as store:
