@@ -43,15 +43,14 @@ store.import_edges(rows(), "f")
 """
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of the test's own, not started yet."""
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running server that tests may stop if they start it again, and whose data may go."""
     reason = missing()
     if reason:
         skip_or_fail(reason)
-    server = Server(tmp_path / "server", heap="512m", brief=True)
-    yield server
-    server.stop(kill=True)
+    with Server(tmp_path_factory.mktemp("server"), heap="512m", brief=True) as server:
+        yield server
 
 
 @pytest.fixture
@@ -71,7 +70,6 @@ def test_connection_lost_in_the_middle_of_an_import(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lineage.graph.neo4j.store._RETRY_SECONDS", 2.0)
-    server.start()
     store = open_neo4j_store(server.url)
     store.import_batch = 500
     rows = edges([(f"p{i // 3}", f"c{i}") for i in range(5000)])
@@ -205,8 +203,7 @@ def test_bulk_files_load_into_an_empty_server(server: Server, tmp_path: Path) ->
         fill_records(source, T0)
         arguments = write_bulk_files(source, tmp_path / "files")
         expected = everything(source)
-    server.start()  # makes the folders and the user
-    server.stop()
+    server.stop(kill=True)
     arguments.insert(3, "--overwrite-destination")
     server.admin(*arguments)
     server.start()
