@@ -86,7 +86,11 @@ class BaseStore(ABC):
 
     def put_state(self, state: RepoState) -> None:
         """Write how far the crawl got with a repo."""
-        self._write(lambda tx: tx.save_state(state))
+        self.put_states([state])
+
+    def put_states(self, states: Iterable[RepoState]) -> None:
+        """Write how far the crawl got with many repos."""
+        self._batches(states, self.batch, lambda tx, batch: tx.save_states(batch))
 
     def put_derivations(self, derivations: Iterable[Derivation]) -> None:
         """Join edges into the graph, creating mentioned endpoints."""

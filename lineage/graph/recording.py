@@ -70,8 +70,7 @@ def _put_round(tx: Transaction, records: Sequence[Record]) -> None:
         repo = record.revision.repo
         if record.alias and record.alias != repo:
             _rename_repo(tx, record.alias, repo)
-        if record.state is not None:
-            tx.save_state(record.state)
+    tx.save_states([record.state for record in records if record.state is not None])
     names = _own_names(tx, [record.revision for record in records])
     found = [(r, name) for r, name in zip(records, names, strict=True) if name is not None]
     said = tx.claims({name for _, r in found for name in (r.id, r.repo)})

@@ -105,8 +105,9 @@ class Store(Protocol):
     """Keeps revisions, edges with evidence, claims, advisories and the crawl's progress.
 
     Every write is idempotent and safe to repeat after a crash. Writes of one thing are atomic;
-    writes of many (`put_records`, `put_revisions`, `put_derivations`, `import_edges`) commit in
-    batches, each atomic. Reads see what was committed. A store may be used from several threads.
+    writes of many (`put_records`, `put_revisions`, `put_states`, `put_derivations`,
+    `import_edges`) commit in batches, each atomic. Reads see what was committed. A store may be
+    used from several threads.
 
     Names: an id of an old name means the present one where the old name has no such node. A repo
     has a mention, a node without commit, only while none of its revisions is known; a revision is
@@ -159,6 +160,10 @@ class Store(Protocol):
 
     def put_state(self, state: RepoState) -> None:
         """Write how far the crawl got with a repo that could not be read."""
+        ...
+
+    def put_states(self, states: Iterable[RepoState]) -> None:
+        """Write how far the crawl got with many repos."""
         ...
 
     def put_derivations(self, derivations: Iterable[Derivation]) -> None:

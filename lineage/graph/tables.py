@@ -142,8 +142,8 @@ class Transaction(Protocol):
         """Return the states of `repos`, or all, by repo."""
         ...
 
-    def save_state(self, state: RepoState) -> None:
-        """Write one state."""
+    def save_states(self, states: Sequence[RepoState]) -> None:
+        """Write states, the last of each repo."""
         ...
 
     def events(self, child: str) -> list[MergeEvent]:

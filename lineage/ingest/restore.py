@@ -69,8 +69,7 @@ class _Restore:
         for advisory in self._models("advisories.item", Advisory):
             self._store.put_advisory(advisory)
             advisories += 1
-        for item in self._items("states.item"):
-            self._state(item)
+        self._store.put_states(self._states())
         self._tensors()
         return ImportReport(edges, revisions, claims, advisories, tuple(self._problems))
 
@@ -121,20 +120,19 @@ class _Restore:
         pairs = ijson.kvitems(self._data, "aliases")
         return {str(new): str(old) for old, new in pairs}
 
-    def _state(self, item: dict[str, Any]) -> None:
-        try:
-            self._store.put_state(
-                RepoState(
+    def _states(self) -> Iterator[RepoState]:
+        for item in self._items("states.item"):
+            try:
+                yield RepoState(
                     str(item["repo"]),
-                    item["commit"],
+                    _text_or_none(item["commit"]),
                     str(item["mode"]),
                     datetime.fromisoformat(str(item["seen_at"])),
-                    item.get("problem"),
+                    _text_or_none(item.get("problem")),
                     str(item.get("message") or ""),
                 )
-            )
-        except (KeyError, ValueError, TypeError) as error:
-            self._problem(f"the state of {item.get('repo')}", str(error))
+            except (KeyError, ValueError, TypeError) as error:
+                self._problem(f"the state of {item.get('repo')}", str(error))
 
     def _tensors(self) -> None:
         held: dict[str, list[str]] = {}
@@ -163,6 +161,12 @@ class _Restore:
         problem = Problem(f"{self._path.name}: {subject}", "malformed", message)
         self._problems.append(problem)
         self._on_event(Event("problem", problem.subject, message))
+
+
+def _text_or_none(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"{value!r} is not text")
 
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:

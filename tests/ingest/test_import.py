@@ -86,6 +86,22 @@ def test_a_broken_export_is_refused_whole(sqlite: Store, tmp_path: Path) -> None
     assert list(sqlite.all_revisions()) == []
 
 
+def test_states_without_sense_are_told_and_the_others_kept(sqlite: Store, tmp_path: Path) -> None:
+    seen = {"mode": "full", "seen_at": "2026-01-02T03:04:05Z"}
+    states = [
+        {"repo": "a/one", "commit": None, **seen},
+        {"repo": "a/two", "commit": ["1"], **seen},
+        {"repo": "a/three", "commit": None, **seen, "seen_at": "yesterday"},
+        {"repo": "a/four", "commit": None, "problem": "gone", **seen},
+    ]
+    text = json.dumps({"revisions": [], "edges": [], "states": states})
+    report = import_file(sqlite, write(tmp_path / "export.json", text))
+    assert [p.subject.split()[-1] for p in report.problems] == ["a/two", "a/three"]
+    assert [(r, s.problem) for r, s in sorted(sqlite.states().items())] == [
+        ("a/four", "gone"), ("a/one", None),
+    ]  # fmt: skip
+
+
 def test_lines_that_are_no_models_are_told(sqlite: Store, tmp_path: Path) -> None:
     lines = ['{"id": "a/b", "sha": "' + "2" * 40 + '"}', "{broken", '{"sha": 3}', "[]"]
     report = import_file(sqlite, write(tmp_path / "models.jsonl", "\n".join(lines)))

@@ -114,13 +114,11 @@ class Records(Summaries):
             )
         return {row[0]: codec.load_state(*row) for row in rows}
 
-    def save_state(self, state: RepoState) -> None:
-        """Write one state."""
+    def save_states(self, states: Sequence[RepoState]) -> None:
+        """Write states, the last of each repo."""
         names = ("repo", "commit", "mode", "seen_at", "problem", "message")
-        fields = dict(zip(names, codec.state_row(state), strict=True))
-        self.all(
-            "MERGE (s:RepoState {repo: $repo}) SET s = $fields", repo=state.repo, fields=fields
-        )
+        rows = [dict(zip(names, codec.state_row(state), strict=True)) for state in states]
+        self.many("UNWIND $rows AS r MERGE (s:RepoState {repo: r.repo}) SET s = r", rows)
 
     def events(self, child: str) -> list[MergeEvent]:
         """Return the merges that made `child`, by id."""

@@ -103,10 +103,11 @@ class Records:
             rows = [row for repo in repos for row in self._all(sql + " WHERE repo = ?", repo)]
         return {row[0]: codec.load_state(*row) for row in rows}
 
-    def save_state(self, state: RepoState) -> None:
-        """Write one state."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO repo_state VALUES (?, ?, ?, ?, ?, ?)", codec.state_row(state)
+    def save_states(self, states: Sequence[RepoState]) -> None:
+        """Write states, the last of each repo."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO repo_state VALUES (?, ?, ?, ?, ?, ?)",
+            map(codec.state_row, states),
         )
 
     def events(self, child: str) -> list[MergeEvent]:
