@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts.zoo.demo import CLEAN_A, CLEAN_B, ROOT
+from scripts.zoo.nursery import HUB_FILE
 from scripts.zoo.truth import Truth
 from tests.hub.server import serve_folder
 
@@ -36,8 +37,11 @@ def reader(
 ) -> Iterator[tuple[Path, dict[str, str]]]:
     """A folder and an environment in which the README's commands make sense."""
     family, _ = demo
-    for repo in (ROOT, CLEAN_A, CLEAN_B):
-        shutil.copytree(family / repo, tmp_path / "models" / repo)
+    for repo in (CLEAN_A, CLEAN_B):  # as downloaded just now
+        shutil.copytree(
+            family / repo, tmp_path / "models" / repo,
+            ignore=shutil.ignore_patterns(HUB_FILE), copy_function=shutil.copyfile,
+        )  # fmt: skip
     (tmp_path / "edges.csv").write_text(f"parent,child,relation\n{ROOT},{CLEAN_A},finetune\n")
     (tmp_path / "recipe.yml").write_text(
         f"merge_method: linear\nmodels:\n- model: {CLEAN_A}\n- model: {CLEAN_B}\n"
