@@ -126,12 +126,14 @@ def trained_from(
             continue
         shown = [inheritance(space, child, row, q) for q in made_from]
         share = told = None
-        if left and all(s.middle >= UNLIKE for s in shown):
+        if any(s.middle < UNLIKE for s in shown):
+            told = None if all(s.open for s in shown) else False
+        elif left:
             share = _least(space, child, row, made_from)
             told = has_all(share)
             left = 0 if told else left - 1  # what is farther than an heir is not asked
         if told is False:
-            refused += 1
+            refused += len(made_from) == 1  # what a merge hands on is not one change
             continue
         alike = agrees(ours, known.held.get(row, {}), min(s.most for s in shown))
         if told or (alike and all(s.holds for s in shown)):

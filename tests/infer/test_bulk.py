@@ -131,3 +131,18 @@ def test_a_light_parent_is_found_and_a_sibling_that_learnt_more_is_none() -> Non
     (bulk,) = (w.detail["bulk"] for e in edges if e.child == "org/child" for w in e.evidence)
     assert isinstance(bulk, list)
     assert bulk[0] == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "child"),
+    [
+        (0.97, 0.1, True),
+        (0.675, 0.165, True),  # a fast run's next checkpoint: blurred, but far above siblings
+        (0.63, 0.048, False),  # of a common parent that is lost
+        (0.6, 0.25, None),
+        (0.16, 0.05, False),
+        (1.3, 0.3, None),
+    ],
+)
+def test_which_shares_tell_a_child(value: float, width: float, child: bool | None) -> None:
+    assert has_all(Share(value, width, 1.0)) is child

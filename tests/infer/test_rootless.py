@@ -4,8 +4,12 @@ from collections.abc import Collection
 
 import torch
 
+from lineage.infer.family import stack
+from lineage.infer.generators import Generators, trained_from
 from lineage.infer.scan import scan
+from lineage.infer.space import make_space
 from lineage.infer.types import Findings
+from lineage.infer.views import open_view
 from tests.infer.families import model_print, subject
 from tests.infer.litter import Model, combine, make_base, tune
 
@@ -82,3 +86,18 @@ def test_children_of_a_tune_that_was_not_read_are_not_each_others() -> None:
     made["first"]["embed.weight"] = lost["embed.weight"]
     findings = scan([subject(n, model_print(w), day) for day, (n, w) in enumerate(made.items())])
     assert edges(findings) == {("base", "chat"), ("base", "first"), ("base", "second")}
+
+
+def test_what_each_surely_has_not_handed_on_came_from_one_that_others_excluded() -> None:
+    """Untouched rows left a sibling of the second, and one that resembles neither."""
+    base = make_base(0, layers=6)
+    lost = tune(base, 10)
+    made = {"base": base, "chat": tune(base, 30), "first": tune(lost, 20), "second": tune(lost, 40)}
+    views = [open_view(subject(n, model_print(w), day)) for day, (n, w) in enumerate(made.items())]
+    space, known = make_space(stack(views)), Generators()
+    for row in (1, 2):
+        known.add(space, row, [0], trained=True)
+    parents = {1: [0], 2: [0]}
+    assert trained_from(space, 3, [1, 2], [0], parents, known).parent == 0
+    assert trained_from(space, 3, [2], [0], parents, known).parent == 0
+    assert trained_from(space, 3, [1, 2], [], parents, known).parent == 2  # the nearer, as before
