@@ -153,9 +153,8 @@ class _Seen:
 
     def _unseen(self) -> torch.Tensor:
         """Return (tensors): the share of values that is not at the scene's positions."""
-        return (1 - self.scene.by_tensor(self.scene.worth) / self.scene.space.family.sizes).clamp(
-            min=0
-        )
+        seen = self.scene.by_tensor(self.scene.worth) / self.scene.space.family.sizes
+        return (1 - seen).clamp(min=0)
 
     def _blocks(self, part: torch.Tensor) -> torch.Tensor:
         """Return (tensors, blocks): what neighbours add to the share of a part beyond its mean."""

@@ -1,9 +1,8 @@
 """Read our own export back: nothing that it holds is lost."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -16,6 +15,7 @@ from lineage.domain.claim import Claim
 from lineage.domain.derivation import Derivation, MergeEvent, possible_edges
 from lineage.domain.errors import ImportFormatError
 from lineage.domain.revision import Revision
+from lineage.graph.base import sliced
 from lineage.graph.store import Record, RepoState, Store
 from lineage.ingest.events import Event, ImportReport, OnEvent, Problem
 
@@ -23,7 +23,6 @@ _BATCH = 1_000
 _HALF = re.compile(r"[0-9a-f]{32}")
 _DERIVED = ("id", "status", "confidence", "p_value")  # written for readers, known from the rest
 M = TypeVar("M", bound=Model)
-T = TypeVar("T")
 
 
 def restore(store: Store, path: Path, data: BinaryIO, on_event: OnEvent) -> ImportReport:
@@ -54,17 +53,16 @@ class _Restore:
 
     def run(self) -> ImportReport:
         claims = revisions = edges = 0
-        for records in _batched(self._records(), _BATCH):
+        for records in sliced(self._records(), _BATCH):
             said = [r for r in records if r.claims or r.alias]
             self._store.put_records(said)
             self._store.put_revisions(r.revision for r in records if not (r.claims or r.alias))
             revisions += len(records)
             claims += sum(len(r.claims) for r in said)
-        for batch in _batched(self._models("edges.item", Derivation), _BATCH):
+        for batch in sliced(self._models("edges.item", Derivation), _BATCH):
             self._store.put_derivations([*batch, *possible_edges(batch)])
             edges += len(batch)
-        for events in _batched(self._models("events.item", MergeEvent), _BATCH):
-            self._store.put_events(events)
+        self._store.put_events(self._models("events.item", MergeEvent))
         advisories = 0
         for advisory in self._models("advisories.item", Advisory):
             self._store.put_advisory(advisory)
@@ -171,9 +169,3 @@ def _text_or_none(value: object) -> str | None:
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name not in _DERIVED}
-
-
-def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -127,10 +127,11 @@ def test_many_records_at_once_are_as_one_by_one(store: Store, tmp_path: Path) ->
     chance = random.Random(4)
     histories = [history(f"f{n}", chance) for n in range(20)]
     records = [one for turn in zip(*histories, strict=True) for one in turn]
-    store.import_edges(edges([("f0/z", "f0/a"), ("f1/a", "f1/b"), ("f2/b", "f2/z")]), "f.csv")
+    declared = edges([("f0/z", "f0/a"), ("f1/a", "f1/b"), ("f2/b", "f2/z")])
+    store.import_edges(declared, "f.csv")
     assert store.put_records(iter(records)) == 240
     with SqliteStore(tmp_path / "one.db") as other:
-        other.import_edges(edges([("f0/z", "f0/a"), ("f1/a", "f1/b"), ("f2/b", "f2/z")]), "f.csv")
+        other.import_edges(declared, "f.csv")
         for one in records:
             other.put_record(one)
         assert everything(store) == everything(other)

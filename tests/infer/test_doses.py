@@ -59,7 +59,8 @@ def test_a_mean_by_energy_follows_the_heavy_tensors() -> None:
 
 
 def explained(base: int, rows: tuple[int, ...], missed: float, nats: float) -> State:
-    models = [make_base(38, layers=1), *(tune(make_base(38, layers=1), n) for n in range(5))]
+    root = make_base(38, layers=1)
+    models = [root, *(tune(root, n) for n in range(5))]
     views = [open_view(subject(f"org/{n}", model_print(m), n + 1)) for n, m in enumerate(models)]
     scene = make_scene(make_space(stack(views)), child=5, base=base)
     assert scene is not None

@@ -73,7 +73,7 @@ class Records(Summaries):
         """Return old -> present id of those of `names`, or of all, that have one."""
         if names is None:
             rows = self.all("MATCH (a:Alias) RETURN a.old, a.present")
-        elif not self.all("MATCH (a:Alias) RETURN 1 LIMIT 1"):
+        elif not names or not self.all("MATCH (a:Alias) RETURN 1 LIMIT 1"):
             return {}
         else:
             rows = self.many(

@@ -73,7 +73,7 @@ class Records:
         """Return old -> present id of those of `names`, or of all, that have one."""
         if names is None:
             return dict(self._all("SELECT old, present FROM alias"))
-        if not self._all("SELECT EXISTS (SELECT 1 FROM alias)")[0][0]:
+        if not names or not self._all("SELECT EXISTS (SELECT 1 FROM alias)")[0][0]:
             return {}
         sql = "SELECT present FROM alias WHERE old = ?"
         return {name: row[0] for name in names for row in self._all(sql, name)}
