@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ MOST_PLAIN = 2
 
 VIEWPOINTS = 4
 """Nearest models from which adapters are looked for."""
+
+NEAREST = 4
+"""Models that are tried alone with an adapter."""
 
 MOST_TRIED, MOST_TOGETHER = 4, 3
 """Adapters that are present, of which several are tried together, and how many at once."""
@@ -206,8 +209,7 @@ def _explain(
     slots = space.slots_of(child, [])
     apart = (along[:, None, :] - along[None, :, :]).square().sum(2)
     total = space.between(slots) - apart
-    single = sorted(rows, key=lambda r: float(total[child, r]))[:4]
-    sets: list[tuple[int, ...]] = [(r,) for r in single]
+    sets: list[tuple[int, ...]] = [(r,) for r in _nearest(space, child, rows, placed, total, along)]
     for size, fits in sorted(set_fits(space, child, rows, MOST_MODELS, 3, gap=total).items()):
         sets += [f.rows for f in fits if size]
     for chosen in sets:
@@ -218,6 +220,28 @@ def _explain(
         if held.share >= EXACT and min(abs(s) for s in held.scales) >= LEAST:
             return held
     return None
+
+
+def _nearest(
+    space: Space,
+    child: int,
+    rows: Sequence[int],
+    placed: Sequence[Placed],
+    total: torch.Tensor,
+    along: torch.Tensor,
+) -> list[int]:
+    """Return the models nearest to a child but for adapters, by all tensors and by theirs alone.
+
+    Biases that were trained with an adapter and set in its base lie far from anything. `total` has
+    the squared distances, `along` (models, adapters) the parts of changes along them.
+    """
+    touched = torch.stack([p.change[space.picked] for p in placed]).any(0)
+    slots = torch.unique(space.place[touched])
+    theirs = space.to_child(child, slots).sum(0) - (along - along[child]).square().sum(1)
+    ranks = (
+        sorted(rows, key=lambda r: float(gaps[r]))[:NEAREST] for gaps in (total[child], theirs)
+    )
+    return list(dict.fromkeys(chain.from_iterable(ranks)))
 
 
 def replay_with(

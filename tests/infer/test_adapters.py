@@ -281,3 +281,21 @@ def test_an_adapter_is_found_though_the_nearest_model_holds_another_like_it() ->
     assert {pair for pair in found if pair[1] == "first-in"} == {
         ("base", "first-in"), ("first", "first-in")
     }  # fmt: skip
+
+
+def test_an_adapter_is_found_though_biases_were_trained_with_it() -> None:
+    """Biases that are hardly there in the base lie far from it; those of its tunes are nearer."""
+    base = make_base(8, layers=2)
+    learnt = 0.1 * torch.randn(64, generator=torch.Generator().manual_seed(0))
+    base["layers.0.q.bias"] = (1e-4 * learnt).to(torch.bfloat16)
+    lora = factors(base, 1)
+    tunes = {f"tune{n}": tune(base, 20 + n, size=5e-4) for n in range(6)}
+    models = {"base": base, **tunes, "lora-in": merged(base, lora, 1.0)}
+    for name in (*tunes, "lora-in"):
+        models[name]["layers.0.q.bias"] = learnt.to(torch.bfloat16)
+    subjects = [subject("lora", adapter_print(lora), 0)]
+    subjects += [subject(n, model_print(w), 1 + d) for d, (n, w) in enumerate(models.items())]
+    found = {(d.parent[4:], d.child[4:]) for d in scan(subjects).derivations}
+    assert {pair for pair in found if pair[1] == "lora-in"} == {
+        ("base", "lora-in"), ("lora", "lora-in")
+    }  # fmt: skip
