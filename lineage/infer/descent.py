@@ -33,10 +33,10 @@ SURELY, BEYOND = 0.2, (1.1, 0.1)
 """How wide the interval of a share may be that tells a child; and how wide where the share is
 larger than the first, as of a run that goes on as it came, alike in all tensors."""
 
-APART = 0.45
-"""Lower end of a share, at least, that only a child has where `HANDED` lies within the interval:
-fast runs blur what they came with. Siblings have up to .2; two of a common parent that is lost have
-.65, but with intervals that end below `HANDED`."""
+APART, ALL = 0.45, 3.0
+"""Lower end of a share below `HANDED`, at least, that only a child has where all of the change lies
+within so many half widths: fast runs blur what they came with. Siblings have up to .2; two of a
+common parent that is lost have .55 to .78, but with narrow intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,13 @@ def has_all(share: Share | None) -> bool | None:
     """Tell whether a share is all of a change; None where what the child learnt drowns it."""
     if share is None:
         return None
-    low, high = share.value - share.width, share.value + share.width
     if share.value >= HANDED and share.width <= (SURELY if share.value <= BEYOND[0] else BEYOND[1]):
         return True
-    if high < HANDED:
+    if share.value + share.width < HANDED:
         return False
-    return True if low >= APART and share.value < HANDED else None
+    if share.value >= HANDED or share.value - share.width < APART:
+        return None
+    return share.value + ALL * share.width >= 1
 
 
 def inherited(

@@ -139,6 +139,7 @@ def test_a_light_parent_is_found_and_a_sibling_that_learnt_more_is_none() -> Non
         (0.97, 0.1, True),
         (0.675, 0.165, True),  # a fast run's next checkpoint: blurred, but far above siblings
         (0.63, 0.048, False),  # of a common parent that is lost
+        (0.775, 0.027, False),  # the same: narrow, and surely not all
         (0.6, 0.25, None),
         (0.16, 0.05, False),
         (1.3, 0.3, None),
