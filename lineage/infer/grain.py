@@ -36,6 +36,13 @@ def round_to(values: torch.Tensor, grain: Grain) -> torch.Tensor:
     return values
 
 
+def steps(values: torch.Tensor, grain: Grain) -> torch.Tensor:
+    """Return the place of each value among all numbers of a type, in order (int64)."""
+    bits = round_to(values, grain).view(torch.int32).long()
+    place = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    return place >> 16 if grain is Grain.BF16 else place >> 13 if grain is Grain.F16 else place
+
+
 def holds(values: npt.NDArray[np.float32], grain: Grain) -> bool:
     """Tell whether `grain` stores every one of `values` exactly."""
     tensor = torch.from_numpy(np.ascontiguousarray(values))

@@ -10,6 +10,7 @@ from lineage.fingerprint.torchside import one_thread
 from lineage.infer.adaptermix import mixed_links
 from lineage.infer.adapters import adapter_links
 from lineage.infer.ages import settle
+from lineage.infer.baseless import baseless_links
 from lineage.infer.bases import base_links
 from lineage.infer.chance import discoveries
 from lineage.infer.claims import Judge
@@ -135,9 +136,12 @@ def _of_families(
         known = {m.id: link for m in members if dated and (link := scope.settled(m))}
         family = settle(members, library, device, known)
         found = family_links(family, library, device=device, known=known)
-        lost |= rootless(family, found, known)
-        orphans = {name for names in lost.values() for name in names}
-        links += [e for e in found if e.child not in orphans]
+        orphans = rootless(family, found, known)
+        merged = baseless_links(family, found, orphans)
+        orphans = {r: [n for n in names if n not in merged] for r, names in orphans.items()}
+        away = {name for names in orphans.values() for name in names}
+        links += [merged.get(e.child, e) for e in found if e.child not in away]
+        lost |= {root: names for root, names in orphans.items() if names}
         taken += extracted_links(family, fitting, links)
     return links, taken, lost
 

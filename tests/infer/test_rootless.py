@@ -33,6 +33,8 @@ def edges(findings: Findings) -> set[tuple[str, str]]:
     return {(d.parent[4:], d.child[4:]) for d in findings.derivations}
 
 
+TIES = {"drop": "magnitude", "density": 0.3, "elect": True, "normalize": True}
+
 MADE = {("tune0", "further"), ("tune1", "merge"), ("tune2", "merge")}
 
 
@@ -76,6 +78,72 @@ def test_siblings_are_told_by_single_values_where_training_was_light() -> None:
     found = scan([subject(n, model_print(w), d) for d, (n, w) in enumerate(models.items())])
     assert edges(found) == set()
     assert "was not read" in found.notes[0]
+
+
+def scan_of(models: dict[str, Model]) -> Findings:
+    return scan([subject(n, model_print(w), d) for d, (n, w) in enumerate(models.items())])
+
+
+def hard(number: int) -> dict[str, Model]:
+    """A base and tunes of it that moved all values."""
+    base = make_base(70, layers=3)
+    return {"base": base, **{f"tune{n}": _touched(base, 80 + n, 1.0) for n in range(number)}}
+
+
+def test_siblings_that_left_nothing_alone_are_told_by_their_bulks() -> None:
+    models = hard(4)
+    assert edges(scan_of(models)) == {("base", f"tune{n}") for n in range(4)}
+    del models["base"]
+    found = scan_of(models)
+    assert edges(found) == set()
+    (note,) = found.notes
+    assert all(f"org/tune{n}" in note for n in range(4))
+
+
+def test_a_child_of_the_oldest_stays_its_child() -> None:
+    models = hard(4)
+    models["further"] = _touched(models["tune0"], 90, 1.0)
+    del models["base"]
+    assert edges(scan_of(models)) == {("tune0", "further")}
+
+
+def test_more_siblings_than_are_held_against_each_other_are_told_too() -> None:
+    models = hard(10)
+    del models["base"]
+    assert edges(scan_of(models)) == set()
+
+
+def test_two_that_share_a_lost_tune_stay_with_the_base() -> None:
+    """Nothing but the number of the others tells a lost base from a lost tune."""
+    models = hard(3)
+    lost = models.pop("tune2")
+    models |= {"first": _touched(lost, 91, 1.0), "second": _touched(lost, 92, 1.0)}
+    assert edges(scan_of(models)) == {("base", n) for n in models if n != "base"}
+
+
+def test_what_mixes_two_tunes_with_a_lost_one_does_not_take_their_base_away() -> None:
+    models = hard(4)
+    base, lost = models["base"], [models.pop("tune2"), models.pop("tune3")]
+    tunes = [models["tune0"], models["tune1"]]
+    for n, other in enumerate(lost):
+        models[f"mix{n}"] = combine("linear", base, [*tunes, other], (0.3, 0.3, 0.4))
+    found = edges(scan_of(models))
+    assert {("base", "tune0"), ("base", "tune1")} <= found
+
+
+def test_a_trimming_merge_is_told_by_its_values_where_its_base_is_not_there() -> None:
+    models = hard(4)
+    base = models["base"]
+    tunes = [models[f"tune{n}"] for n in range(1, 4)]
+    models["merge"] = combine("task", base, tunes, (1.0, 1.0, 1.0), **TIES)
+    models["mean"] = combine("linear", base, tunes[:2], (0.5, 0.5))
+    del models["base"]
+    found = scan_of(models)
+    merged = {(f"tune{n}", "merge") for n in range(1, 4)}
+    assert edges(found) == merged | {("tune1", "mean"), ("tune2", "mean")}
+    (event,) = [e for e in found.events if e.child == "org/merge"]
+    assert event.method is None
+    assert all(e.coefficient is None for e in found.derivations if e.child == "org/merge")
 
 
 def test_children_of_a_tune_that_was_not_read_are_not_each_others() -> None:
