@@ -115,6 +115,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
 
 @pytest.fixture(scope="session")
 def wild(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
-    """One of the wild zoo's architectures: a family without its base."""
+    """Two of the wild zoo's families: one without its base, and adapters trained on from others."""
     out = tmp_path_factory.mktemp("zoo") / "wild"
-    return out, build("build", out, "--size", "wild", "--only", "stablelm", "--seed", "1")
+    which = ("--size", "wild", "--only", "stablelm", "qwen3")
+    return out, build("build", out, *which, "--seed", "1")

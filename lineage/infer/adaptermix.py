@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from scipy.optimize import linear_sum_assignment
 
 from lineage.domain.derivation import EvidenceKind, Relation
-from lineage.infer.adapters import COPY, SAME_RUN, comes_first, compare, likely_pairs
+from lineage.infer.adapters import COPY, comes_first, compare, likely_pairs, of_one_run
 from lineage.infer.chance import p_of_z
 from lineage.infer.factors import Combination, Values, combination, dropped
 from lineage.infer.links import Explanation, Parent
@@ -135,8 +135,7 @@ def _candidates(
         found = _alike(ours, {r: _factors(views[r]) for r in older(range(len(views)))})
     kept: list[int] = []
     for _, row in sorted(found, reverse=True):
-        near = (compare(views[row], views[k]) for k in kept)
-        if not any(n is not None and abs(n.cosine) >= SAME_RUN for n in near):
+        if not any(of_one_run(views[row], views[k]) for k in kept):
             kept.append(row)
     return kept[: 2 * MOST_SOURCES]
 

@@ -1,8 +1,8 @@
 """Adapters against adapters: copies, rescaled and re-factored ones, checkpoints of one run."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,9 @@ from scipy.optimize import linear_sum_assignment
 
 from lineage.domain.derivation import EvidenceKind, Relation
 from lineage.fingerprint.types import DeltaPrint
+from lineage.infer.bulk import Share, product_share
 from lineage.infer.chance import p_of_z
+from lineage.infer.descent import has_all
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.order import claims_parent, may_precede
 from lineage.infer.scope import Scope
@@ -20,9 +22,21 @@ from lineage.infer.views import View
 Shape = tuple[int, int]
 
 SAME_RUN = 0.55
-"""Cosine of two adapters from which one continues the other. Independent ones stay within a few
-hundredths of 0; those of one base and like data reach .27, and .5 where the base is hardly trained,
-so that all learn the same first. Checkpoints of a run were above .6."""
+"""Cosine of two adapters from which one continues the other where their bulks do not tell, as those
+of rank 3 and less do not. Independent ones stay within a few hundredths of 0; those of one base and
+like data reach .56, and .92 where they began with the same random numbers."""
+
+FAINT = 0.15
+"""Cosine from which on bulks are compared. One that was trained on at three times the rate, for
+twice as long, kept .17."""
+
+HALF = 0.5
+"""Share of what an adapter learnt since its own parent, by bulk, from which on another that holds
+both was trained on from it: .97 to 1.06 in small runs, up to .26 of others that came from the
+parent."""
+
+MOST_TOLD = 16
+"""Others, the most alike, that an adapter is compared with."""
 
 COPY = 1 - 1e-5
 """Cosine from which two adapters are one product, whatever its factors."""
@@ -30,11 +44,15 @@ COPY = 1 - 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How two adapters compare: the cosine of their changes, its z, the targets they share."""
+    """How two adapters compare: the cosine of their changes, its z, the targets they share.
+
+    `share` is how much of the first one's change the second has by bulk, where that was asked.
+    """
 
     cosine: float
     z: float
     targets: int
+    share: Share | None = None
 
 
 def compare(a: View, b: View) -> Likeness | None:
@@ -61,13 +79,16 @@ def compare(a: View, b: View) -> Likeness | None:
 
 
 def likely_pairs(
-    views: Sequence[View], least: float = SAME_RUN, asked: Collection[int] | None = None
+    views: Sequence[View],
+    least: float,
+    asked: Collection[int] | None = None,
+    most: int | None = None,
 ) -> set[tuple[int, int]]:
     """Return the pairs that `compare` may find alike, from matrix products of all with all.
 
     With `asked` those of these rows with all. `least` is the cosine of interest. Adapters that
-    share half of the targets' names are compared by those; of others, such as have shapes in common
-    are all returned. Memory: 16 bytes a pair.
+    share half of the targets' names are compared by those, each with the `most` most alike at most;
+    of others, such as have shapes in common are all returned. Memory: 24 bytes a pair.
     """
     count = len(views)
     ours = np.arange(count) if asked is None else np.array(sorted(asked), np.intp)
@@ -88,7 +109,12 @@ def likely_pairs(
     norms = (square[ours] @ has.T) * (has[ours] @ square.T)
     sizes = np.array([len(v.deltas) for v in views], np.float32)
     named = 2 * shared >= np.minimum(sizes[ours, None], sizes[None, :])
-    alike = np.abs(dot) >= 0.95 * least * np.sqrt(np.maximum(norms, 1e-30))
+    cosines = np.abs(dot) / np.sqrt(np.maximum(norms, 1e-30))
+    cosines[np.arange(len(ours)), ours] = 0
+    alike = cosines >= 0.95 * least
+    if most is not None and most < count:
+        ranked = np.partition(np.where(named, cosines, 0), count - most, axis=1)
+        alike &= cosines >= ranked[:, [count - most]]
     kinds = {shape: n for n, shape in enumerate({d.shape for v in views for d in v.deltas})}
     shapes = np.zeros((count, len(kinds)), np.float32)
     for row, view in enumerate(views):
@@ -163,31 +189,74 @@ def adapter_links(views: Sequence[View], scope: Scope) -> list[Explanation]:
     after = {j for i, j in found if i in new and comes_first(views[i], views[j])}
     after |= {i for i, j in found if j in new and comes_first(views[j], views[i])}
     found |= _of_one_run(views, after - new)
+    parents = {
+        child: rivals
+        for child, view in enumerate(views)
+        if child in new | after and (rivals := _rivals(views, child, found))
+    }
     links = []
     for child, view in enumerate(views):
         if child not in new | after:
             links += [scope.known[view.id]] if view.id in scope.known else []
-            continue
-        rivals = [
-            (abs(found[i, j].cosine), -parent, found[i, j])
-            for i, j in found
-            for parent in ([j] if i == child else [i] if j == child else [])
-            if comes_first(views[parent], view)
-        ]
-        if rivals:
-            _, minus, best = max(rivals, key=lambda r: (round(r[0], 6), r[1]))
-            links.append(_explain(views[-minus], view, best))
+        elif child in parents:
+            parent, likeness = _heir(views, child, parents)
+            links.append(_explain(views[parent], view, likeness))
     return links
+
+
+def _rivals(
+    views: Sequence[View], child: int, found: Mapping[tuple[int, int], Likeness]
+) -> list[tuple[int, Likeness]]:
+    """Return those that one adapter may continue or copy, the most alike first."""
+    alike = [
+        (-round(abs(likeness.cosine), 6), i + j - child, likeness)
+        for (i, j), likeness in found.items()
+        if child in (i, j) and comes_first(views[i + j - child], views[child])
+    ]
+    return [(row, likeness) for _, row, likeness in sorted(alike, key=lambda r: r[:2])]
+
+
+def _heir(
+    views: Sequence[View], child: int, rivals: Mapping[int, Sequence[tuple[int, Likeness]]]
+) -> tuple[int, Likeness]:
+    """Return the parent of one adapter: the most alike that handed on what it had learnt itself.
+
+    Two that were trained on from one adapter have all of that in common, and may be more alike than
+    it is to either.
+    """
+    ours, out = [row for row, _ in rivals[child]], set[int]()
+    for row, likeness in rivals[child]:
+        grand = next((g for g, _ in rivals.get(row, ()) if g in ours), None)
+        if grand is not None and abs(likeness.cosine) < COPY:
+            share = product_share(views[row], views[child], views[grand])
+            if share is not None:
+                out.add(grand if share.value >= HALF else row)
+    return next((r for r in rivals[child] if r[0] not in out), rivals[child][0])
 
 
 def _of_one_run(views: Sequence[View], asked: Collection[int]) -> dict[tuple[int, int], Likeness]:
     """Return the pairs of some rows with all that are copies or checkpoints of one run."""
     found: dict[tuple[int, int], Likeness] = {}
-    for i, j in sorted(likely_pairs(views, asked=asked)) if asked else ():
-        likeness = compare(views[i], views[j])
-        if likeness and abs(likeness.cosine) >= SAME_RUN and abs(likeness.z) > 6:
+    for i, j in sorted(likely_pairs(views, FAINT, asked, MOST_TOLD)) if asked else ():
+        if (likeness := of_one_run(views[i], views[j])) is not None:
             found[i, j] = likeness
     return found
+
+
+def of_one_run(a: View, b: View) -> Likeness | None:
+    """Compare two adapters of which one is the other, or was trained on from it; else None.
+
+    What runs on like data learn alike lies in few directions, and so does what random numbers that
+    both began with put into their products: who has all of the rest has it from the other.
+    """
+    likeness = compare(a, b)
+    if likeness is None or abs(likeness.cosine) < FAINT or abs(likeness.z) <= 6:
+        return None
+    first, second = (a, b) if comes_first(a, b) else (b, a)
+    share = product_share(first, second)
+    told = abs(likeness.cosine) >= COPY or has_all(share)
+    continues = abs(likeness.cosine) >= SAME_RUN if told is None else told
+    return replace(likeness, share=share) if continues else None
 
 
 def comes_first(parent: View, child: View) -> bool:
@@ -212,7 +281,7 @@ def _norm2(view: View) -> float:
 
 
 def _explain(parent: View, child: View, likeness: Likeness) -> Explanation:
-    same = abs(likeness.cosine) >= COPY
+    same, share = abs(likeness.cosine) >= COPY, likeness.share
     ratio = np.copysign((_norm2(child) / _norm2(parent)) ** 0.5, likeness.cosine)
     exact = same and _equal_tensors(parent, child)
     return Explanation(
@@ -235,6 +304,7 @@ def _explain(parent: View, child: View, likeness: Likeness) -> Explanation:
             "cosine": round(likeness.cosine, 6),
             "targets": likeness.targets,
             "time": time_note(parent, child),
+            **({"bulk": [round(share.value, 3), round(share.width, 3)]} if share else {}),
         },
     )
 

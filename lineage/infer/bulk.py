@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from lineage.fingerprint.sketch import as_matrix
@@ -24,6 +25,12 @@ by cosine, whole matrices of 128 columns, as much left .02 (less a fifth .04, le
 
 FAINTEST = 1e-5
 """Share of the strongest direction's energy that any has, at least, where all count alike."""
+
+NOTHING = 1e-10
+"""Share of the strongest direction's energy below which a product has none in another."""
+
+FEWEST_RANKS = 4
+"""Rank of both products, at least, where some directions are left out."""
 
 FEWEST = 16
 """Directions that a matrix must have on either side."""
@@ -42,11 +49,13 @@ class Spectrum(enum.Enum):
     `BULK` leaves the leading ones out: what many models are told apart by, as its intervals are
     narrow even where little was trained. In `EVEN` each counts as much as any other, however much
     of a change lies along it (whitening on both sides). That leaves less of likeness and has more
-    to count, but what rounding did in the faint ones as well.
+    to count, but what rounding did in the faint ones as well. `PRODUCT` leaves the same part out of
+    those directions alone that low-rank changes have.
     """
 
     BULK = enum.auto()
     EVEN = enum.auto()
+    PRODUCT = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +122,53 @@ def share_of(
     that leaves nothing once it is taken out of `own`, by secants. A share of zero and no width
     where `own` is zero.
     """
-    if not bool(own.any()):
-        return Share(0.0, 0.0, 1.0)
     k = math.isqrt(family.slots[0].size)
     ranks = torch.tensor([as_matrix(s.shape) for s in family.slots]).clamp(max=k)
     changes = torch.stack([change, *beside]).view(len(beside) + 1, -1, k, k)
-    own, change = own.view_as(changes[0]), changes[0]
-    fit = _fit(changes, own, ranks, spectrum)
-    first = fit.coefficients[0]
-    dose, shown = first, 1.0
+    return share_in(changes, own.view_as(changes[0]), ranks, spectrum)
+
+
+def product_share(change: View, own: View, base: View | None = None) -> Share | None:
+    """Return how much of one adapter's change another has, over the targets that both name.
+
+    With a `base`, an adapter that both are held against, of its change from there. None where they
+    share too few targets, or where products have too few directions to leave some out.
+    """
+    held = [{(d.target, d.shape): d for d in v.deltas} for v in (change, own, base) if v]
+    telling = [
+        [by[key] for by in held]
+        for key, first in held[0].items()
+        if all(key in by and by[key].sketch.shape == first.sketch.shape for by in held)
+        and min(by[key].rank for by in held) >= FEWEST_RANKS
+    ]
+    if len(telling) < 2 or 2 * len(telling) < min(map(len, held)):
+        return None
+    sketches = torch.from_numpy(np.stack([[d.sketch for d in row] for row in telling], 1))
+    sides = sketches[:2] - sketches[2] if base else sketches
+    if not bool(sides[0].any()):
+        return None
+    ranks = torch.tensor([row[0].shape for row in telling]).clamp(max=sides.shape[2])
+    return share_in(sides[:1], sides[1], ranks, Spectrum.PRODUCT)
+
+
+def share_in(
+    changes: torch.Tensor, own: torch.Tensor, ranks: torch.Tensor, spectrum: Spectrum
+) -> Share:
+    """Return the same of the first of `changes` (sources, tensors, k, k) in `own` (tensors, k, k).
+
+    What is beyond the tensors' `ranks` (tensors, 2) is zero in a sketch.
+    """
+    if not bool(own.any()):
+        return Share(0.0, 0.0, 1.0)
+    first = _fit(changes, own, ranks, spectrum)
+    whole = first.coefficients[0]
+    dose, shown = whole, 1.0
     for _ in range(STEPS):
         taken = max(abs(dose), PLANTED) * (1 if dose > 0 else -1)
-        left = _fit(changes, own - taken * change, ranks, spectrum).coefficients[0]
-        shown = max((first - left) / taken, LEAST)
-        dose = first / shown
-    return Share(dose, fit.widths[0] / shown, fit.own[0])
+        left = _fit(changes, own - taken * changes[0], ranks, spectrum).coefficients[0]
+        shown = max((whole - left) / taken, LEAST)
+        dose = whole / shown
+    return Share(dose, first.widths[0] / shown, first.own[0])
 
 
 def _fit(
@@ -135,8 +176,7 @@ def _fit(
 ) -> JointFit:
     """Fit what counts of `own` (tensors, k, k) over that of `changes` (sources, tensors, k, k).
 
-    Tensors count by how many numbers are left of them, not by their size; what is beyond their
-    `ranks` (tensors, 2) is zero in a sketch.
+    Tensors count by how many numbers are left of them, not by their size.
     """
     stacked = torch.cat([changes, own[None]]).double()
     grams = torch.zeros(len(ranks), len(stacked), len(stacked), dtype=torch.float64)
@@ -147,8 +187,8 @@ def _fit(
         left, right = _directions(matrices[[0, -1]], spectrum)
         design = (left.mT @ matrices @ right).flatten(2).movedim(0, 1)
         grams[these] = design @ design.mT
-        counts[these] = float(design.shape[2])
-    noise = (grams[:, 0, 0] + grams[:, -1, -1]) / counts
+        counts[these] = (left.any(1).sum(1) * right.any(1).sum(1)).double()
+    noise = (grams[:, 0, 0] + grams[:, -1, -1]) / counts.clamp(min=1)
     return fit_of(grams / noise.clamp(min=1e-12 * float(noise.max()) + 1e-60)[:, None, None])
 
 
@@ -165,5 +205,14 @@ def _directions(two: torch.Tensor, spectrum: Spectrum) -> tuple[torch.Tensor, to
         if spectrum is Spectrum.EVEN:
             floor = FAINTEST * energies[:, -1:].clamp(min=1e-30)
             vectors *= energies.clamp(min=floor).rsqrt()[:, None]
+        if spectrum is Spectrum.PRODUCT:
+            vectors *= _in_product(energies)[:, None]
         found.append(vectors[..., : vectors.shape[2] - left_out])
     return found[0], found[1]
+
+
+def _in_product(energies: torch.Tensor) -> torch.Tensor:
+    """Return which directions of products count, by their `energies` (tensors, n), which rise."""
+    size, place = energies.shape[1], torch.arange(energies.shape[1])
+    there = (energies > NOTHING * energies[:, -1:]).sum(1, keepdim=True)
+    return (place >= size - there) & (place < size - (LEADING * there).round())

@@ -1,6 +1,6 @@
 """LoRAs extracted from fine-tunes: the leading part of what a model differs by from its base."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,11 @@ full fine-tunes kept .6; adapters trained on like data stay under .2."""
 
 WHOLE = 0.12
 """How far the coefficient of the difference on the adapter may be from 1, that of a projection."""
+
+
+HELD = 0.99
+"""Cosine, at least, with what a model has of an adapter that was merged into it: such a difference
+has no more ranks than that adapter, and others that began with its random numbers are like it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ def extracted_links(
     from it.
     """
     parents = {link.child: [p.id for p in link.parents] for link in links}
+    holders = {e.child for e in links if e.relation is Relation.ADAPTER_MERGE}
     placed: dict[int, tuple[View, list[Placed]]] = {}
     for row, view in enumerate(family.views):
         bases = family.rows_of(parents.get(view.id, ()))[:1] or [0]
@@ -61,14 +67,18 @@ def extracted_links(
                 placed.setdefault(id(adapter), (adapter, []))[1].append(found)
     out = []
     for adapter, seen in placed.values():
-        link = _best(family, adapter, max(seen, key=lambda p: p.cosine), parents)
+        link = _best(family, adapter, max(seen, key=lambda p: p.cosine), parents, holders)
         if link is not None:
             out.append(link)
     return out
 
 
 def _best(
-    family: Family, adapter: View, placed: Placed, parents: dict[str, list[str]]
+    family: Family,
+    adapter: View,
+    placed: Placed,
+    parents: dict[str, list[str]],
+    holders: Collection[str],
 ) -> Explanation | None:
     """Return the link to the pair whose difference is most like an adapter, None if none fits."""
     touched = [
@@ -81,7 +91,8 @@ def _best(
         and may_precede(view, adapter)
         and adapter.id not in parents.get(view.id, ())
     ]
-    pair = _pair(family, placed, allowed) if len(allowed) > 1 else None
+    least = [HELD if family.views[row].id in holders else ALIKE for row in allowed]
+    pair = _pair(family, placed, allowed, least) if len(allowed) > 1 else None
     if pair is None or not _in_each(family, placed, pair, touched):
         return None
     tuned, base = family.views[pair.tuned], family.views[pair.base]
@@ -104,9 +115,12 @@ def _best(
     )
 
 
-def _pair(family: Family, placed: Placed, allowed: Sequence[int]) -> _Pair | None:
+def _pair(
+    family: Family, placed: Placed, allowed: Sequence[int], least: Sequence[float]
+) -> _Pair | None:
     """Return the pair of models with the highest cosine of their difference and the adapter.
 
+    `least` is what it must be at least, by the tuned one.
     From the models' Gram matrix over the positions that the adapter changes.
     """
     where = placed.change != 0
@@ -122,10 +136,10 @@ def _pair(family: Family, placed: Placed, allowed: Sequence[int]) -> _Pair | Non
     dot = along[:, None] - along[None, :]
     cosine = dot / (gap * size)
     coefficient = dot / size**2
-    cosine[(coefficient - 1).abs() > WHOLE] = -1.0
+    cosine[((coefficient - 1).abs() > WHOLE) | (cosine < torch.tensor(least)[:, None])] = -1.0
     best = int(torch.argmax(cosine))
     tuned, base = divmod(best, len(allowed))
-    if float(cosine[tuned, base]) < ALIKE:
+    if float(cosine[tuned, base]) < 0:
         return None
     return _Pair(
         allowed[tuned],

@@ -5,7 +5,7 @@ import torch
 
 from lineage.domain.derivation import Derivation
 from lineage.infer import adapters
-from lineage.infer.adapters import Likeness, compare
+from lineage.infer.adapters import Likeness, of_one_run
 from lineage.infer.scan import scan
 from lineage.infer.types import Subject
 from lineage.infer.views import View
@@ -71,9 +71,9 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
 
     def watched(a: View, b: View) -> Likeness | None:
         pairs.append({a.id, b.id})
-        return compare(a, b)
+        return of_one_run(a, b)
 
-    monkeypatch.setattr(adapters, "compare", watched)
+    monkeypatch.setattr(adapters, "of_one_run", watched)
     return pairs
 
 

@@ -117,11 +117,30 @@ def _no_attention(zoo: Nursery) -> None:
     tricks.lerp(zoo, "brook/dipper-lerp", chat, code, 0.4, "float16")
 
 
+def _adapters_of_adapters(zoo: Nursery) -> None:
+    """Build Qwen3: adapters trained on from others, and some that began alike."""
+    school = School(zoo, species.QWEN3)
+    base = school.pretrain("dunlin/dunlin-base", _PRETRAIN)
+    topics = litters.pick(zoo, text.domains(), 8)
+    first, *_ = tricks.lora_begun_alike(
+        school, [f"reed/dunlin-{n}" for n in ("ask", "tell", "ask-too")], base,
+        [topics[0], topics[1], topics[0]],
+    )  # fmt: skip
+    school.lora("reed/dunlin-own", base, topics[0])
+    more = tricks.lora_continued(school, "reed/dunlin-ask-more", first, base, topics[2])
+    tricks.lora_continued(school, "reed/dunlin-ask-code", first, base, topics[3])
+    last = tricks.lora_continued(school, "reed/dunlin-ask-most", more, base, topics[4])
+    school.apply("reed/dunlin-ask-in", base, first, 1.0, "bfloat16")
+    school.apply("reed/dunlin-ask-most-in", base, last, 1.0, "bfloat16")
+    school.tune("reed/dunlin-chat", base, topics[5], _PLAIN)
+
+
 FAMILIES: dict[str, Callable[[Nursery], None]] = {
     "phi": _parallel_blocks,
     "gemma2": _many_norms,
     "olmo2": _adapted,
     "stablelm": _base_is_lost,
     "mamba": _no_attention,
+    "qwen3": _adapters_of_adapters,
 }
 """What is built of each architecture, in this order."""

@@ -172,6 +172,32 @@ def lora_trained(
     return school.zoo.add(repo, Made("finetune", _trained(parent), own=True))
 
 
+def lora_begun_alike(
+    school: School, repos: Sequence[str], base: str, topics: Sequence[str]
+) -> list[str]:
+    """Train LoRAs that begin with the same random numbers, as those of one script do."""
+    seed, made = school.zoo.draw(), []
+    for repo, topic in zip(repos, topics, strict=True):
+        torch.manual_seed(seed)
+        made.append(school.lora(repo, base, topic))
+    return made
+
+
+def lora_continued(school: School, repo: str, parent: str, base: str, topic: str) -> str:
+    """Train a LoRA on from another one."""
+    import peft
+
+    model = peft.PeftModel.from_pretrained(school.species.load(base), parent, is_trainable=True)
+    school.learn(model, topic, Schooling(steps=20, rate=2e-3))
+    model.save_pretrained(school.zoo.path(repo), save_embedding_layers=False)
+    edges = (
+        edge(parent, Relation.FINETUNE, coefficient=1.0),
+        edge(base, Relation.ADAPTER, method="lora"),
+    )
+    made = Made("lora", edges, own=True, shares={parent: 1.0}, kind="adapter")
+    return school.zoo.add(repo, made)
+
+
 def one_by_one(school: School, repo: str, base: str, loras: Sequence[str]) -> str:
     """Merge adapters one after the other, each time into bfloat16 weights."""
     import peft
