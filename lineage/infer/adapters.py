@@ -38,6 +38,9 @@ parent."""
 MOST_TOLD = 16
 """Others, the most alike, that an adapter is compared with."""
 
+NEARLY = 0.999
+"""Cosine from which on all are compared: copies are of the oldest, however many there are."""
+
 COPY = 1 - 1e-5
 """Cosine from which two adapters are one product, whatever its factors."""
 
@@ -114,7 +117,7 @@ def likely_pairs(
     alike = cosines >= 0.95 * least
     if most is not None and most < count:
         ranked = np.partition(np.where(named, cosines, 0), count - most, axis=1)
-        alike &= cosines >= ranked[:, [count - most]]
+        alike &= cosines >= np.minimum(ranked[:, [count - most]], NEARLY)
     kinds = {shape: n for n, shape in enumerate({d.shape for v in views for d in v.deltas})}
     shapes = np.zeros((count, len(kinds)), np.float32)
     for row, view in enumerate(views):

@@ -1,14 +1,16 @@
 """Merges that choose per value, of models whose base was not read."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from itertools import combinations
 
 import torch
 
+from lineage.domain.closure import closure
 from lineage.domain.derivation import EvidenceKind, Relation
 from lineage.infer.chance import p_of_z
 from lineage.infer.family import Family
-from lineage.infer.grain import steps
+from lineage.infer.grain import round_to, steps
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.twins import time_note
 
@@ -31,8 +33,8 @@ RUN, WHOLE = 16, 0.75
 """Values in a row, and the share of them that two models have in common where the row is one of
 which training left all alone."""
 
-MOST = 24
-"""Candidates, at most, the oldest first."""
+MOST = 12
+"""Candidates, at most: those with the most values of the child."""
 
 
 def baseless_links(
@@ -42,17 +44,16 @@ def baseless_links(
 
     `roots` are relatives of a base that was not read, taken for it.
     """
+    children: dict[str, list[str]] = defaultdict(list)
+    for link in links:
+        if link.relation is Relation.FINETUNE:
+            children[link.parents[0].id].append(link.child)
     found = {}
     for root in roots:
-        rows = {family.rows[root]}
-        for link in links:
-            if link.relation is Relation.FINETUNE and rows & set(
-                family.rows_of(p.id for p in link.parents)
-            ):
-                rows |= set(family.rows_of([link.child]))
-        for child in sorted(rows):
-            made = _made_of(family, child, sorted(r for r in rows if r < child))
-            if made is not None:
+        trained = closure([root], lambda name: children.get(name, ()))
+        rows = sorted(family.rows_of(trained))
+        for place, child in enumerate(rows):
+            if (made := _made_of(family, child, rows[:place])) is not None:
                 found[made.child] = made
     return found
 
@@ -65,7 +66,7 @@ def _made_of(family: Family, child: int, rows: Sequence[int]) -> Explanation | N
     through is not told without the base.
     """
     grain = family.views[child].grain
-    rows = [r for r in rows if family.views[r].grain.bits >= grain.bits][:MOST]
+    rows = _most_equal(family, child, rows)
     if len(rows) < 2 or not grain.bits:
         return None
     places = steps(family.values[[child, *rows]], grain)
@@ -93,6 +94,16 @@ def _made_of(family: Family, child: int, rows: Sequence[int]) -> Explanation | N
         },
         dtype=family.views[child].dtype,
     )
+
+
+def _most_equal(family: Family, child: int, rows: Sequence[int]) -> list[int]:
+    """Return the candidates of no coarser type that have most of a child's values, in order."""
+    ours, grain = family.values[child], family.views[child].grain
+    finer = [r for r in rows if family.views[r].grain.bits >= grain.bits]
+    if len(finer) <= MOST:
+        return finer
+    equal = {r: int((round_to(family.values[r], grain) == ours).sum()) for r in finer}
+    return sorted(sorted(finer, key=lambda r: -equal[r])[:MOST])
 
 
 def _apart(places: torch.Tensor) -> torch.Tensor:

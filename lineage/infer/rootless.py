@@ -56,12 +56,14 @@ def rootless(family: Family, links: Sequence[Explanation], known: Collection[str
         trained = link.relation is Relation.FINETUNE and "inherited" not in link.detail
         if trained and len(link.parents) == 1 and link.parents[0].id not in made:
             children[link.parents[0].id] += family.rows_of([link.child])
+    children = {i: rows for i, rows in children.items() if len(rows) > 1 and i in family.rows}
+    if not children:
+        return {}
     untouched = Untouched(family)
     found: Lost = {}
     for root, rows in children.items():
-        if len(rows) > 1 and root in family.rows:
-            lost = (family.views[r].id for r in _orphans(untouched, family.rows[root], rows))
-            found[root] = [name for name in lost if name not in known]
+        lost = (family.views[r].id for r in _orphans(untouched, family.rows[root], rows))
+        found[root] = [name for name in lost if name not in known]
     return {root: names for root, names in found.items() if names}
 
 

@@ -4,8 +4,12 @@ from collections.abc import Collection
 
 import torch
 
+from lineage.domain.derivation import EvidenceKind, Relation
+from lineage.infer.baseless import MOST, baseless_links
 from lineage.infer.family import stack
 from lineage.infer.generators import Generators, trained_from
+from lineage.infer.links import Explanation, Parent
+from lineage.infer.rootless import PANEL
 from lineage.infer.scan import scan
 from lineage.infer.space import make_space
 from lineage.infer.types import Findings
@@ -108,9 +112,25 @@ def test_a_child_of_the_oldest_stays_its_child() -> None:
 
 
 def test_more_siblings_than_are_held_against_each_other_are_told_too() -> None:
-    models = hard(10)
+    models = hard(PANEL + 2)
     del models["base"]
     assert edges(scan_of(models)) == set()
+
+
+def test_the_sources_of_a_trimming_merge_are_found_among_many() -> None:
+    models = hard(MOST + 3)
+    base = models.pop("base")
+    last = [f"tune{MOST}", f"tune{MOST + 2}"]
+    models["merge"] = combine("task", base, [models[n] for n in last], (1, 1), **TIES)
+    views = [open_view(subject(n, model_print(w), d)) for d, (n, w) in enumerate(models.items())]
+    trained = [
+        Explanation(v.id, Relation.FINETUNE, [Parent(views[0].id)], EvidenceKind.SKETCH, 1.0, 0.0)
+        for v in views[1:]
+    ]
+    found = baseless_links(stack(views), trained, [views[0].id])
+    assert {i: {p.id for p in e.parents} for i, e in found.items()} == {
+        "org/merge": {f"org/{n}" for n in last}
+    }
 
 
 def test_two_that_share_a_lost_tune_stay_with_the_base() -> None:
