@@ -31,6 +31,10 @@ LEAST = 0.02
 IDLE = 0.002
 """Weight below which a model is none of those that were summed."""
 
+TIED, EVEN = 0.03, 0.05
+"""Share within which sums of one size are as good as each other, as an adapter may have been added
+before or after they were rounded; and the step of likely weights."""
+
 MOST_MODELS = 4
 
 MOST_PLAIN = 2
@@ -209,17 +213,50 @@ def _explain(
     slots = space.slots_of(child, [])
     apart = (along[:, None, :] - along[None, :, :]).square().sum(2)
     total = space.between(slots) - apart
-    sets: list[tuple[int, ...]] = [(r,) for r in _nearest(space, child, rows, placed, total, along)]
-    for size, fits in sorted(set_fits(space, child, rows, MOST_MODELS, 3, gap=total).items()):
-        sets += [f.rows for f in fits if size]
-    for chosen in sets:
-        held = replay_with(family, child, chosen, placed, space.picked)
-        needed = tuple(r for r, w in zip(chosen, held.weights, strict=True) if abs(w) >= IDLE)
-        if needed and needed != chosen:
-            held = replay_with(family, child, needed, placed, space.picked)
-        if held.share >= EXACT and min(abs(s) for s in held.scales) >= LEAST:
-            return held
+    single = _nearest(space, child, rows, placed, total, along)
+    sets: list[list[tuple[int, ...]]] = [[(row,) for row in single]]
+    found = sorted(set_fits(space, child, rows, MOST_MODELS, 3, gap=total).items())
+    sets += [[fit.rows for fit in fits] for size, fits in found if size]
+    for alike in sets:
+        held = [_lean(family, child, chosen, placed, space.picked) for chosen in alike]
+        enough = [h for h in held if h.share >= EXACT and min(abs(s) for s in h.scales) >= LEAST]
+        if enough:
+            return _plainest(enough)
     return None
+
+
+def _plainest(held: Sequence[Held]) -> Held:
+    """Return the best explanation; of several sums that are as good, the plainest.
+
+    A source and a mean of it with another give all sums of the two: by weights beyond 0 and 1, by
+    odd ones, or by a mean that is younger than what it was made of.
+    """
+    best = max(held, key=lambda h: h.share)
+    tied = [h for h in held if h.share >= best.share - TIED and len(h.rows) == len(best.rows)]
+    if len(best.rows) == 1:
+        return best
+
+    def oddity(one: Held) -> tuple[bool, bool, int, float]:
+        weights = torch.tensor(one.weights)
+        odd = (weights / EVEN - (weights / EVEN).round()).abs() * EVEN > IDLE
+        return bool((weights < 0).any()), bool(odd.any()), max(one.rows), -one.share
+
+    return min(tied, key=oddity)
+
+
+def _lean(
+    family: Family,
+    child: int,
+    rows: tuple[int, ...],
+    placed: Sequence[Placed],
+    positions: torch.Tensor,
+) -> Held:
+    """Fit and replay, then again without the models that have no weight."""
+    held = replay_with(family, child, rows, placed, positions)
+    needed = tuple(r for r, w in zip(rows, held.weights, strict=True) if abs(w) >= IDLE)
+    if needed and needed != rows:
+        held = replay_with(family, child, needed, placed, positions)
+    return held
 
 
 def _nearest(

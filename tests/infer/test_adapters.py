@@ -299,3 +299,24 @@ def test_an_adapter_is_found_though_biases_were_trained_with_it() -> None:
     assert {pair for pair in found if pair[1] == "lora-in"} == {
         ("base", "lora-in"), ("lora", "lora-in")
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("shares", [(0.45, 0.55), (0.5, 0.5), (0.55, 0.45)])
+def test_a_sum_with_an_adapter_is_of_its_sources_and_not_of_a_mean_of_them(
+    shares: tuple[float, float],
+) -> None:
+    """A mean in a finer type and one of its sources add up to the same, and a little nearer."""
+    base = make_base(9, layers=2)
+    tunes = [tune(base, 30), tune(base, 31)]
+    pairs = {n: [t[n].float() for t in tunes] for n in base}
+    lora = factors(base, 1)
+    summed = {n: (0.6 * a + 0.4 * b).to(torch.bfloat16) for n, (a, b) in pairs.items()}
+    models = {
+        "base": base, "one": tunes[0], "other": tunes[1],
+        "mean": {n: (shares[0] * a + shares[1] * b).half() for n, (a, b) in pairs.items()},
+        "summed": merged(summed, lora, 0.6),
+    }  # fmt: skip
+    subjects = [subject("lora", adapter_print(lora), 0)]
+    subjects += [subject(n, model_print(w), 1 + d) for d, (n, w) in enumerate(models.items())]
+    found = {(d.parent[4:], d.child[4:]) for d in scan(subjects).derivations}
+    assert {parent for parent, child in found if child == "summed"} == {"one", "other", "lora"}
