@@ -20,6 +20,9 @@ from lineage.infer.views import View, open_view
 LEAST = 0.002
 """Coefficients below this are left out: nothing of that size survives a bf16 cast."""
 
+OPEN = 1.0
+"""Width of an interval from which on a source is named, whatever its coefficient."""
+
 WORSE = 0.02
 """How much more a fit over parents may leave unexplained than one over generators."""
 
@@ -72,7 +75,7 @@ class _Mixture:
         """Return what is inside a model: shares below `least` are left out."""
         whole = self._regressed(name)
         sources = self._of(name)
-        kept = tuple(s for s in sources if abs(s.coefficient) >= least)
+        kept = tuple(s for s in sources if abs(s.coefficient) >= least or s.high - s.low >= OPEN)
         return replace(whole, sources=kept)
 
     def _of(self, name: str) -> tuple[Source, ...]:
@@ -114,12 +117,9 @@ class _Mixture:
             weights = self._fitted(name, base, edges)
         if base is None or not weights:
             return ()
+        rooted = len(_roots(self._line(name), self._parents)) == 1
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
         for parent, (low, weight, high) in weights.items():
-            adapter = self._views[parent].is_adapter
-            inner = _root_of(parent, self._line(parent), self._parents)
-            if not adapter and inner is not None and inner.id != base:
-                return ()
             for source in self._of(parent):
                 ends = [w * x for w in (low, high) for x in (source.low, source.high)]
                 found = sums[source.id]
@@ -132,7 +132,8 @@ class _Mixture:
                 found[2] += max(ends)
         if trained(edges):
             sums[name] = [1.0, 1.0, 1.0]
-        sums[base] = [1.0, 1.0, 1.0]
+        if rooted:
+            sums[base] = [1.0, 1.0, 1.0]
         first = sums.pop(base)
         ordered = [(base, first), *sorted(sums.items(), key=lambda s: -abs(s[1][0]))]
         return tuple(Source(i, v, low, high) for i, (v, low, high) in ordered)
@@ -200,14 +201,39 @@ def _regress(target: str, views: dict[str, View], parents: dict[str, list[Deriva
     rows = family.rows
     own = family.values[rows[target]] - family.values[0]
     names, changes = own_changes(family, views, parents, rows, own)
+    others = [r.id for r in roots if r.id in rows and r.id != root.id]
+    names += others
+    changes += [family.values[rows[name]] - family.values[0] for name in others]
     notes: tuple[str, ...] = ("it descends from several roots",) if len(roots) > 1 else ()
-    if any(_chosen(parents.get(i, ())) for i in views):
+    chosen = any(_chosen(parents.get(i, ())) for i in views)
+    if chosen:
         notes += (CHOSEN,)
     if not names:
         return Contents(target, root.id, (Source(root.id, 1.0, 1.0, 1.0),), 0.0, notes)
     fit = joint_fit(family, torch.stack(changes) / family.unit, own / family.unit)
-    sources = (Source(root.id, 1.0, 1.0, 1.0), *_sources(names, fit))
+    sources = _among_roots(root.id, others, _sources(names, fit), chosen=chosen)
     return Contents(target, root.id, sources, fit.unexplained, notes)
+
+
+def _among_roots(
+    root: str, others: Sequence[str], sources: Sequence[Source], *, chosen: bool
+) -> tuple[Source, ...]:
+    """Return all sources, the first root's among them: what other roots leave of 1.
+
+    Their common base is not known. Where a merge chose among them by value, anything from nothing
+    to all of what each has from there may have come through.
+    """
+    held = [s for s in sources if s.id in others]
+    left = 1 - sum(s.coefficient for s in held)
+    width = sum(s.high - s.coefficient for s in held)
+    found = (Source(root, left, left - width, left + width), *sources)
+    if not others or not chosen:
+        return found
+    open_to = {root, *others}
+    return tuple(
+        Source(s.id, min(max(s.coefficient, 0.0), 1.0), 0.0, 1.0) if s.id in open_to else s
+        for s in found
+    )
 
 
 def _sources(names: Sequence[str], fit: JointFit) -> tuple[Source, ...]:

@@ -6,11 +6,13 @@ import torch
 
 from lineage.domain.derivation import EvidenceKind, Relation
 from lineage.infer.baseless import MOST, baseless_links
+from lineage.infer.contents import contents
 from lineage.infer.family import stack
 from lineage.infer.generators import Generators, trained_from
 from lineage.infer.links import Explanation, Parent
 from lineage.infer.rootless import PANEL
 from lineage.infer.scan import scan
+from lineage.infer.shares import Bounds
 from lineage.infer.space import make_space
 from lineage.infer.types import Findings
 from lineage.infer.views import open_view
@@ -151,6 +153,12 @@ def test_what_mixes_two_tunes_with_a_lost_one_does_not_take_their_base_away() ->
     assert {("base", "tune0"), ("base", "tune1")} <= found
 
 
+def inside(name: str, models: dict[str, Model], found: Findings) -> dict[str, Bounds]:
+    subjects = [subject(n, model_print(w), d) for d, (n, w) in enumerate(models.items())]
+    held = contents(f"org/{name}", subjects, found.derivations).sources
+    return {s.id: (round(s.low, 2), round(s.coefficient, 2), round(s.high, 2)) for s in held}
+
+
 def test_a_trimming_merge_is_told_by_its_values_where_its_base_is_not_there() -> None:
     models = hard(4)
     base = models["base"]
@@ -164,6 +172,12 @@ def test_a_trimming_merge_is_told_by_its_values_where_its_base_is_not_there() ->
     (event,) = [e for e in found.events if e.child == "org/merge"]
     assert event.method is None
     assert all(e.coefficient is None for e in found.derivations if e.child == "org/merge")
+    half = (0.5, 0.5, 0.5)
+    assert inside("mean", models, found) == {"org/tune1": half, "org/tune2": half}
+    held = inside("merge", models, found)
+    assert {name: (low, high) for name, (low, _, high) in held.items()} == {
+        f"org/tune{n}": (0, 1) for n in range(1, 4)
+    }
 
 
 def test_children_of_a_tune_that_was_not_read_are_not_each_others() -> None:
