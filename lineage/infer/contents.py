@@ -117,7 +117,7 @@ class _Mixture:
             weights = self._fitted(name, base, edges)
         if base is None or not weights:
             return ()
-        rooted = len(_roots(self._line(name), self._parents)) == 1
+        rooted = len(_founders(name, self._views, self._parents)) == 1
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
         for parent, (low, weight, high) in weights.items():
             for source in self._of(parent):
@@ -191,11 +191,19 @@ def _roots(views: dict[str, View], parents: dict[str, list[Derivation]]) -> list
     return [v for v in models if not [e for e in parents.get(v.id, ()) if e.parent in views]]
 
 
+def _founders(
+    target: str, views: dict[str, View], parents: dict[str, list[Derivation]]
+) -> list[View]:
+    """Return the roots of a model's weights: not those that adapters in it were trained on."""
+    into = {i: edges for i, edges in parents.items() if i in views and views[i].is_model}
+    return _roots({i: views[i] for i in line_of(target, into) if i in views}, parents)
+
+
 def _regress(target: str, views: dict[str, View], parents: dict[str, list[Derivation]]) -> Contents:
     root = _root_of(target, views, parents)
     if root is None:
         return _alone(target, views, parents)
-    roots = _roots(views, parents)
+    roots = _founders(target, views, parents)
     models = [v for v in views.values() if v.is_model]
     family = stack_on(root, models)
     rows = family.rows
