@@ -213,12 +213,12 @@ def _explain(
     slots = space.slots_of(child, [])
     apart = (along[:, None, :] - along[None, :, :]).square().sum(2)
     total = space.between(slots) - apart
-    single = _nearest(space, child, rows, placed, total, along)
+    single = _nearest(space, child, rows, directions.any(0), total, along)
     sets: list[list[tuple[int, ...]]] = [[(row,) for row in single]]
     found = sorted(set_fits(space, child, rows, MOST_MODELS, 3, gap=total).items())
     sets += [[fit.rows for fit in fits] for size, fits in found if size]
     for alike in sets:
-        held = [_lean(family, child, chosen, placed, space.picked) for chosen in alike]
+        held = [_lean(space, child, chosen, placed) for chosen in alike]
         enough = [h for h in held if h.share >= EXACT and min(abs(s) for s in h.scales) >= LEAST]
         if enough:
             return _plainest(enough)
@@ -232,9 +232,9 @@ def _plainest(held: Sequence[Held]) -> Held:
     odd ones, or by a mean that is younger than what it was made of.
     """
     best = max(held, key=lambda h: h.share)
-    tied = [h for h in held if h.share >= best.share - TIED and len(h.rows) == len(best.rows)]
     if len(best.rows) == 1:
         return best
+    tied = [h for h in held if h.share >= best.share - TIED and len(h.rows) == len(best.rows)]
 
     def oddity(one: Held) -> tuple[bool, bool, int, float]:
         weights = torch.tensor(one.weights)
@@ -244,18 +244,12 @@ def _plainest(held: Sequence[Held]) -> Held:
     return min(tied, key=oddity)
 
 
-def _lean(
-    family: Family,
-    child: int,
-    rows: tuple[int, ...],
-    placed: Sequence[Placed],
-    positions: torch.Tensor,
-) -> Held:
+def _lean(space: Space, child: int, rows: tuple[int, ...], placed: Sequence[Placed]) -> Held:
     """Fit and replay, then again without the models that have no weight."""
-    held = replay_with(family, child, rows, placed, positions)
+    held = replay_with(space.family, child, rows, placed, space.picked)
     needed = tuple(r for r, w in zip(rows, held.weights, strict=True) if abs(w) >= IDLE)
     if needed and needed != rows:
-        held = replay_with(family, child, needed, placed, positions)
+        held = replay_with(space.family, child, needed, placed, space.picked)
     return held
 
 
@@ -263,16 +257,16 @@ def _nearest(
     space: Space,
     child: int,
     rows: Sequence[int],
-    placed: Sequence[Placed],
+    touched: torch.Tensor,
     total: torch.Tensor,
     along: torch.Tensor,
 ) -> list[int]:
     """Return the models nearest to a child but for adapters, by all tensors and by theirs alone.
 
-    Biases that were trained with an adapter and set in its base lie far from anything. `total` has
-    the squared distances, `along` (models, adapters) the parts of changes along them.
+    Biases that were trained with an adapter and set in its base lie far from anything. `touched`
+    (picked) tells what the adapters change, `total` has the squared distances, `along` (models,
+    adapters) the parts of changes along them.
     """
-    touched = torch.stack([p.change[space.picked] for p in placed]).any(0)
     slots = torch.unique(space.place[touched])
     theirs = space.to_child(child, slots).sum(0) - (along - along[child]).square().sum(1)
     ranks = (

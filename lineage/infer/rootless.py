@@ -140,8 +140,7 @@ def _bulk_vote(family: Family, root: int, one: int, other: int) -> int:
 
 def _spread(rows: Sequence[int], number: int) -> list[int]:
     """Return up to `number` rows, evenly picked."""
-    step = max(1, -(-len(rows) // number)) if number > 0 else len(rows)
-    return list(rows[::step]) if number > 0 else []
+    return list(rows[:: max(1, -(-len(rows) // number))]) if number > 0 else []
 
 
 def _by_values(family: Family, child: int, root: int, other: int) -> int:
